@@ -1,0 +1,1 @@
+"""What can answer a clip. One Protocol (`backend`), one module per backend, chosen by name in `registry`."""

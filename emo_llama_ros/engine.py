@@ -1,0 +1,88 @@
+"""The camera's side of the product: put a frame in without waiting, get estimates out by callback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from emo_llama_ros.backends.backend import ModelInfo
+from emo_llama_ros.estimate import Estimate
+from emo_llama_ros.frames import RawFrame
+
+
+class EngineState(Enum):
+    """What the model side is doing."""
+
+    STOPPED = "stopped"
+    LOADING = "loading"
+    READY = "ready"
+    RESTARTING = "restarting"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Counters since start. `received` = `used` + `skipped` + the sum of `drops` + frames in flight."""
+
+    state: EngineState = EngineState.STOPPED
+    message: str = ""
+    """One sentence for the operator when something is wrong, else empty."""
+    received: int = 0
+    """Frames submitted."""
+    used: int = 0
+    """Frames decoded and searched for faces."""
+    skipped: int = 0
+    """Frames left undecoded because analysis_rate_hz asks for fewer."""
+    drops: Mapping[str, int] = field(default_factory=dict)
+    """Frames lost, by reason: disabled, busy, bad_image, not_ready, worker_lost, …"""
+    clips: Mapping[str, int] = field(default_factory=dict)
+    """Clips by fate: labelled, superseded, stale, unchanged, failed, reasoned, reasoning_cancelled, …"""
+    people: int = 0
+    latency_ms: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Stage name → (p50, p95) over the last few hundred estimates."""
+    worker_memory_mb: float = 0.0
+    restarts: int = 0
+    last_bad_image: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request of the ask action: who, and what to ask; empty text asks for label and reasoning only."""
+
+    face_id: str = ""
+    text: str = ""
+    timeout_s: float = 10.0
+
+
+class Engine(Protocol):
+    """The model side, in this process or in a worker process: same calls, same results.
+
+    Callbacks come from a thread of the engine, one at a time; they must not block.
+    """
+
+    def start(self) -> None:
+        """Return at once; loading goes on behind. Progress and failure show in `stats()`."""
+
+    def submit(self, frame: RawFrame) -> None:
+        """Hand a frame over and return at once. The newest frame wins; what is not used is counted."""
+
+    def ask(self, question: Question, on_estimate: Callable[[Estimate], None], on_text: Callable[[str], None]) -> None:
+        """Answer a question about a person in view: estimates and pieces of text come by callback, FINAL last."""
+
+    def flush(self) -> None:
+        """Empty all windows and tracks, for example when the clock jumped."""
+
+    def set_live_option(self, name: str, value: object) -> None:
+        """Change an option whose `Spec.live` is true."""
+
+    def stats(self) -> EngineStats:
+        """Return a snapshot of the counters."""
+
+    @property
+    def model_info(self) -> ModelInfo | None:
+        """The loaded model; None until READY."""
+
+    def stop(self, timeout_s: float = 1.5) -> None:
+        """Stop within `timeout_s`, killing what does not stop, and free the model's memory."""

@@ -1,0 +1,1 @@
+"""Faces in a frame: detection, landmarks, pose, quality, expression readings, measured evidence, tracks."""

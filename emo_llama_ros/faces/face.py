@@ -1,0 +1,78 @@
+"""What is known about one face in one frame, and what can find it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntFlag
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from emo_llama_ros.frames import RgbImage
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """An axis-aligned box in pixels of the full image: top-left corner, width, height. May reach over the border."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class HeadPose:
+    """Head rotation in degrees: yaw > 0 turns to the image's right, pitch > 0 looks up, roll > 0 is clockwise."""
+
+    yaw: float
+    pitch: float
+    roll: float
+
+
+class QualityFlaw(IntFlag):
+    """Why a face cannot be read reliably; NONE is a good face."""
+
+    NONE = 0
+    SMALL = 1
+    TURNED = 2
+    BLURRED = 4
+    DARK = 8
+    CUT_OFF = 16
+    NO_LANDMARKS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One face in one frame. Optional parts are None where the analyzer does not measure them, never zeros."""
+
+    box: Box
+    score: float
+    """Detector confidence in [0, 1]."""
+    crop: RgbImage
+    """RGB uint8 (224, 224, 3): the box with 25 % margin per side, padded to a square with (122, 116, 104)."""
+    landmarks: FloatArray | None = None
+    """(N, 3) float32: x and y in pixels of the full image, z in the same scale; N = 468 for the face mesh."""
+    pose: HeadPose | None = None
+    expression: FloatArray | None = None
+    """(7,) float32 probabilities in the order of `labels.RAF_DB`, as the network gave them (not calibrated)."""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """Scale-free geometric measures of the landmarks, see `faces.measures`; empty without landmarks."""
+    embedding: FloatArray | None = None
+    """(E,) float32 feature vector of the face for the language model's face branch. Never published or stored."""
+    flaws: QualityFlaw = QualityFlaw.NONE
+
+
+class FaceAnalyzer(Protocol):
+    """Finds every face in an image. Stateless between images: following people is the tracker's work."""
+
+    @property
+    def name(self) -> str:
+        """Names the networks in use, for diagnostics and `Estimate.model`."""
+
+    def analyze(self, rgb: RgbImage) -> list[Face]:
+        """Return the faces of an RGB uint8 image (H, W, 3), the largest first."""
