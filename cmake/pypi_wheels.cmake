@@ -1,0 +1,18 @@
+# Read through CMAKE_PROJECT_INCLUDE, only where ROS 2 comes from PyPI wheels: their exported targets name the Python
+# include folder of the machine that built them, and CMake refuses a folder that does not exist. Drops those folders.
+function(_drop_foreign_python_includes)
+  get_property(targets DIRECTORY PROPERTY IMPORTED_TARGETS)
+  foreach(target IN LISTS targets)
+    get_target_property(folders ${target} INTERFACE_INCLUDE_DIRECTORIES)
+    if(folders)
+      set(present "")
+      foreach(folder IN LISTS folders)
+        if(NOT folder MATCHES "^/opt/python/" OR EXISTS "${folder}")
+          list(APPEND present "${folder}")
+        endif()
+      endforeach()
+      set_target_properties(${target} PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${present}")
+    endif()
+  endforeach()
+endfunction()
+cmake_language(DEFER CALL _drop_foreign_python_includes)
