@@ -69,6 +69,9 @@ _SYNONYMS = {
 }
 _CANONICAL = {word: label for label, words in _SYNONYMS.items() for word in (label, *words)}
 
+LABEL_WORDS = tuple(_CANONICAL)
+"""Every word that `canonical` understands, labels and synonyms."""
+
 # Names of hri_msgs/Expression (REP-155) for the labels that have one there.
 HRI_NAMES = {
     "happiness": "happy",

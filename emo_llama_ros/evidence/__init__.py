@@ -1,0 +1,27 @@
+"""Measured facial evidence in words: one vocabulary to say it, and the same vocabulary to check what was said.
+
+`describe` turns measurements into sentences. `parse` finds the claims in any text, a language model's included, and
+`holds` compares a claim with the measurements. A sentence of `describe` is always understood by `parse`.
+"""
+
+from emo_llama_ros.evidence.claims import About, Claim, holds
+from emo_llama_ros.evidence.facts import Evidence, Phase, Trend
+from emo_llama_ros.evidence.reading import parse, sentences
+from emo_llama_ros.evidence.vocabulary import TYPICAL, UNITS, Unit
+from emo_llama_ros.evidence.wording import describe, describe_changes
+
+__all__ = [
+    "TYPICAL",
+    "UNITS",
+    "About",
+    "Claim",
+    "Evidence",
+    "Phase",
+    "Trend",
+    "Unit",
+    "describe",
+    "describe_changes",
+    "holds",
+    "parse",
+    "sentences",
+]

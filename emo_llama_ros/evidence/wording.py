@@ -1,0 +1,98 @@
+"""Sentences that state measured evidence and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from emo_llama_ros.evidence.facts import Evidence, Phase, Trend
+from emo_llama_ros.evidence.vocabulary import CERTAINTY, SECOND_READING, STRENGTH, TREND, TYPICAL, UNITS
+
+_OPENINGS = (
+    "The face {how} shows {what}",
+    "The displayed expression is {how} {what}",
+    "This face {how} displays {what}",
+)
+
+
+def describe(
+    evidences: Sequence[Evidence],
+    probabilities: Sequence[float],
+    labels: Sequence[str],
+    phases: Sequence[Phase] = (),
+    *,
+    still: bool = False,
+    most: int = 3,
+    variant: int = 0,
+) -> str:
+    """Return the reasoning for a clip: the label, how it developed, the strongest evidence, and whether they fit.
+
+    `phases` are the clip's labels over time, oldest first; empty says nothing about change. `still` leaves out all
+    words of time, for a single image. At most `most` movements are named. `variant` picks among equivalent openings.
+    """
+    top = max(range(len(labels)), key=lambda i: probabilities[i])
+    sentences = [_label_sentence(probabilities, labels, top, variant)]
+    if not still:
+        sentences += _phase_sentences(phases)
+    strongest = sorted(evidences, key=lambda e: (-e.intensity, e.unit))[:most]
+    sentences += [_evidence_sentence(e, still) for e in strongest]
+    if not evidences:
+        sentences.append("No clear facial movement was measured.")
+    elif typical := TYPICAL.get(labels[top]):
+        fits = any(e.unit in typical for e in evidences)
+        sentences.append(f"This movement is {'' if fits else 'not '}typical of {labels[top]}.")
+    return " ".join(sentences)
+
+
+def describe_changes(evidences: Sequence[Evidence], phases: Sequence[Phase], last_s: float) -> str:
+    """Return what began, ended or changed in the last `last_s` seconds of a clip."""
+    sentences = _phase_sentences(phases, last_s)
+    for e in sorted(evidences, key=lambda e: (-e.intensity, e.unit)):
+        began = e.onset_s is not None and e.onset_s <= last_s
+        ended = 0 < e.offset_s <= last_s
+        moving = e.trend is not Trend.STEADY and e.offset_s == 0
+        if began or ended or moving:
+            sentences.append(_evidence_sentence(e))
+    return " ".join(sentences) or f"Nothing changed in the last {last_s:.1f} s."
+
+
+def _label_sentence(probabilities: Sequence[float], labels: Sequence[str], top: int, variant: int) -> str:
+    how = _word(CERTAINTY, probabilities[top])
+    sentence = _OPENINGS[variant % len(_OPENINGS)].format(how=how, what=_noun(labels[top]))
+    second = max((i for i in range(len(labels)) if i != top), key=lambda i: probabilities[i], default=top)
+    if second != top and probabilities[second] >= SECOND_READING:
+        sentence += f"; a weaker reading is {_noun(labels[second])}"
+    return sentence + "."
+
+
+def _phase_sentences(phases: Sequence[Phase], last_s: float = math.inf) -> list[str]:
+    return [
+        f"The expression changed from {before.label} to {after.label} {after.start_s:.1f} s before the end."
+        for before, after in pairwise(phases)
+        if after.start_s <= last_s
+    ]
+
+
+def _evidence_sentence(e: Evidence, still: bool = False) -> str:
+    unit = UNITS[e.unit]
+    what = f"{_word(STRENGTH, e.intensity)} {unit.state} (AU{e.unit})"
+    is_, was, has_been = ("are", "were", "have been") if unit.plural else ("is", "was", "has been")
+    if still:
+        return f"The {unit.subject} {is_} {what}."
+    if e.offset_s > 0:
+        start = "the start" if e.onset_s is None else f"{e.onset_s:.1f} s"
+        return f"The {unit.subject} {was} {what} from {start} to {e.offset_s:.1f} s before the end."
+    trend = f", {TREND[e.trend]}" if e.trend in TREND else ""
+    if e.onset_s is None:
+        return f"The {unit.subject} {is_} {what} throughout the clip{trend}."
+    return f"The {unit.subject} {has_been} {what} for the last {e.onset_s:.1f} s{trend}."
+
+
+def _noun(label: str) -> str:
+    return "a neutral expression" if label == "neutral" else label
+
+
+def _word(bands: dict[str, tuple[float, float]], value: float) -> str:
+    reached = [word for word, (low, _) in bands.items() if value >= low]
+    return max(reached, key=lambda word: bands[word][0])
