@@ -1,0 +1,61 @@
+"""The `emo_llama` command.
+
+Every subcommand is a function in `emo_llama_ros.commands`. Those modules import nothing heavy at their top, so that
+`emo_llama --help` answers at once; `main` turns an EmoError into one sentence on stderr and exit code 1.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from emo_llama_ros import __version__
+from emo_llama_ros.commands.bag import bag
+from emo_llama_ros.commands.replay import replay
+from emo_llama_ros.errors import EmoError
+
+DEBUG_VARIABLE = "EMO_LLAMA_DEBUG"
+
+app = typer.Typer(
+    name="emo_llama",
+    help="Displayed facial emotion for robots: EMO-LLaMA as a ROS 2 perception node.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(bag)
+app.command()(replay)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help=f"Show the traceback of an error (also {DEBUG_VARIABLE}=1).")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    if debug:
+        os.environ[DEBUG_VARIABLE] = "1"  # worker processes inherit it
+
+
+def main() -> None:
+    """Run the command line of this process and exit with its code: 1 after an EmoError, 2 after wrong arguments."""
+    try:
+        app(prog_name="emo_llama")
+    except EmoError as error:
+        if os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0"):
+            raise
+        print(f"emo_llama: {error}", file=sys.stderr)
+        sys.exit(1)
