@@ -1,0 +1,1 @@
+"""Label first, words after: exact label scoring, caches over overlapping clips, streamed decoding."""

@@ -1,0 +1,95 @@
+"""Exact log-likelihood of every label from one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from emo_llama_ros.inference.kv_cache import KVCache
+from emo_llama_ros.inference.label_trie import LabelTrie
+from emo_llama_ros.inference.runner import LlamaRunner
+
+
+def score(
+    runner: LlamaRunner,
+    cache: KVCache,
+    prefix: int,
+    embeds: Tensor,
+    lengths: Sequence[int],
+    trie: LabelTrie,
+) -> Tensor:
+    """Read the rest of B prompts and all labels in one pass; return the labels' log-likelihoods, (B, labels) float32.
+
+    The label tokens ride behind the prompt under a tree mask: each sees the prompt, its ancestors and itself, at the
+    position it would have if its label stood alone. They stay in the cache behind the prompt; writing from slot
+    `prefix + lengths[row]` on discards them.
+
+    Args:
+        cache: slots 0..prefix of every row hold the common head of the prompts.
+        embeds: (B, N, hidden), the prompts behind that head, right-padded.
+        lengths: true number of tokens of each row of `embeds`.
+    """
+    plan = TreePass(trie, prefix, embeds.shape[1], tuple(lengths), runner.dtype, runner.device)
+    return plan.run(runner, cache, embeds)
+
+
+class TreePass:
+    """Positions, slots and mask of one tree-masked pass; constant for given lengths, so a CUDA graph can keep it."""
+
+    def __init__(
+        self,
+        trie: LabelTrie,
+        prefix: int,
+        padded: int,
+        lengths: tuple[int, ...],
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        nodes, rows = len(trie), len(lengths)
+        self.extent = prefix + padded + nodes
+        self.token_ids = torch.tensor(trie.tokens, dtype=torch.long, device=device)  # (K,)
+        self.slots = torch.arange(prefix, self.extent, device=device)
+        ends = torch.tensor(lengths, device=device)[:, None]  # (B, 1)
+        depths = torch.tensor(trie.depths, dtype=torch.long, device=device)[None]  # (1, K)
+        prompt_positions = torch.arange(prefix, prefix + padded, device=device).expand(rows, -1)
+        self.positions = torch.cat([prompt_positions, prefix + ends + depths], 1)  # (B, N + K)
+        self.mask = torch.zeros(rows, 1, padded + nodes, self.extent, dtype=dtype, device=device)
+        self.mask.masked_fill_(~self._visible(trie, prefix, padded, ends, device), float("-inf"))
+        # Outputs that count: the last prompt token of each row, then every node.
+        node_rows = torch.arange(padded, padded + nodes, device=device).expand(rows, -1)
+        self.outputs = torch.cat([ends - 1, node_rows], 1)  # (B, 1 + K)
+        pairs = [(label, node + 1, token) for label, chain in enumerate(trie.chains) for node, token in chain]
+        self.pairs = torch.tensor(pairs, dtype=torch.long, device=device).T  # (3, sum of chain lengths)
+        self.labels = len(trie.chains)
+
+    @staticmethod
+    def _visible(trie: LabelTrie, prefix: int, padded: int, ends: Tensor, device: torch.device) -> Tensor:
+        """Return (B, 1, N + K, prefix + N + K) bool: which slot each new token may look at."""
+        rows, nodes = ends.shape[0], len(trie)
+        see = torch.zeros(rows, padded + nodes, prefix + padded + nodes, dtype=torch.bool, device=device)
+        see[:, :, :prefix] = True
+        see[:, :padded, prefix : prefix + padded] = torch.ones(padded, padded, dtype=torch.bool, device=device).tril()
+        real = torch.arange(padded, device=device)[None] < ends  # (B, N)
+        see[:, padded:, prefix : prefix + padded] = real[:, None]
+        see[:, padded:, prefix + padded :] = torch.from_numpy(trie.visible).to(device)
+        return see[:, None]
+
+    def run(self, runner: LlamaRunner, cache: KVCache, embeds: Tensor) -> Tensor:
+        """Return the log-likelihoods, (B, labels) float32, for right-padded prompt embeddings (B, N, hidden)."""
+        nodes = runner.embed(self.token_ids).expand(embeds.shape[0], -1, -1)
+        x = runner.hidden_states(
+            torch.cat([embeds, nodes], 1), self.positions, cache, self.slots, self.extent, self.mask
+        )
+        wanted = x.gather(1, self.outputs[..., None].expand(-1, -1, x.shape[-1]))  # (B, 1 + K, hidden)
+        log_p = runner.logits(wanted).float().log_softmax(-1)  # (B, 1 + K, vocab)
+        label, node, token = self.pairs
+        return torch.zeros(x.shape[0], self.labels, device=x.device).index_add_(1, label, log_p[:, node, token])
+
+
+def probabilities(log_likelihoods: Tensor, lengths: Sequence[int], length_normalized: bool = False) -> Tensor:
+    """Return softmax over the closed label set, (..., labels); optionally of the mean log-likelihood per token."""
+    if length_normalized:
+        log_likelihoods = log_likelihoods / torch.tensor(lengths, device=log_likelihoods.device)
+    return log_likelihoods.softmax(-1)
