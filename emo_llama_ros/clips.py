@@ -1,10 +1,19 @@
-"""Per-person time windows: which frames of a track the model looks at, and when."""
+"""Per-person time windows: which frames of a track the model looks at, and when.
+
+Everything is decided by capture stamps, never by arrival, so the same recording gives the same clips. Time is cut into
+a fixed grid of cells; the first frame that falls into a new cell of `clip_s / clip_frames` is a keyframe. Overlapping
+clips therefore share their keyframes, and whatever a backend computes for one frame it can use again in the next clip.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 from emo_llama_ros.faces.face import Face, QualityFlaw
+from emo_llama_ros.options import Options
+
+SECOND_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +41,121 @@ class Clip:
     def flaws(self) -> QualityFlaw:
         """The flaws of the newest frame: what stands in the way of reading the face now."""
         return self.faces[-1].flaws
+
+
+class StampGrid:
+    """Divides time into cells of `period_ns` and tells when a stamp enters a cell later than all before."""
+
+    def __init__(self, period_ns: int) -> None:
+        self.period_ns = max(1, period_ns)
+        self._cell: int | None = None
+
+    def enters(self, stamp_ns: int) -> bool:
+        """Return whether `stamp_ns` lies in a new cell, and remember that cell."""
+        cell = stamp_ns // self.period_ns
+        if self._cell is not None and cell <= self._cell:
+            return False
+        self._cell = cell
+        return True
+
+    def reset(self) -> None:
+        """Forget the last cell: the next stamp enters one."""
+        self._cell = None
+
+
+class FrameGate:
+    """Lets through as many frames as `analysis_rate_hz` (or the clips themselves) ask for, in the order of time.
+
+    A jump in either direction by more than `max_gap_s` tells the caller to flush, because nothing before it belongs
+    to what follows.
+    """
+
+    def __init__(self, options: Options) -> None:
+        rate_hz = max(options.analysis_rate_hz, options.clip_frames / options.clip_s)
+        self._grid = StampGrid(round(SECOND_NS / rate_hz))
+        self._max_gap_ns = round(options.max_gap_s * SECOND_NS)
+        self._last_ns: int | None = None
+        self.jumped = False
+        """Whether the last stamp lay more than `max_gap_s` away from the one before."""
+
+    def judge(self, stamp_ns: int) -> str:
+        """Return "wanted", "skipped" (more than the rate asks for) or "old_stamp" (it stands still or goes back).
+
+        Sets `jumped`.
+        """
+        last = self._last_ns
+        self.jumped = last is not None and abs(stamp_ns - last) > self._max_gap_ns
+        if self.jumped:
+            self._grid.reset()
+        elif last is not None and stamp_ns <= last:
+            return "old_stamp"
+        self._last_ns = stamp_ns
+        return "wanted" if self._grid.enters(stamp_ns) else "skipped"
+
+    def reset(self) -> None:
+        """Forget the past: the next frame is wanted and no jump."""
+        self._grid.reset()
+        self._last_ns = None
+        self.jumped = False
+
+
+@dataclass(slots=True)
+class _Window:
+    """The keyframes of one track."""
+
+    frames: deque[tuple[int, Face]]
+    first_ns: int
+    keyframes: StampGrid
+    labels: StampGrid
+    newest: tuple[int, Face] | None = field(default=None)
+
+
+class ClipWindows:
+    """Collects the keyframes of every track and cuts a clip when one is due."""
+
+    def __init__(self, options: Options) -> None:
+        self._length = options.clip_frames
+        self._clip_ns = round(options.clip_s * SECOND_NS)
+        self._first_after_ns = round(options.clip_min_s * SECOND_NS)
+        self._max_gap_ns = round(options.max_gap_s * SECOND_NS)
+        self._label_ns = round(SECOND_NS / options.label_rate_hz)
+        self._windows: dict[str, _Window] = {}
+
+    def add(self, face_id: str, stamp_ns: int, face: Face) -> bool:
+        """Add one sighting; return whether a clip of this person is due now.
+
+        A gap of more than `max_gap_s` empties the window, so that no clip spans it.
+        """
+        window = self._windows.get(face_id)
+        if window is None or (window.newest is not None and stamp_ns - window.newest[0] > self._max_gap_ns):
+            window = self._open(stamp_ns)
+            self._windows[face_id] = window
+        window.newest = (stamp_ns, face)
+        if not window.keyframes.enters(stamp_ns):
+            return False
+        window.frames.append(window.newest)
+        while window.frames[0][0] <= stamp_ns - self._clip_ns:
+            window.frames.popleft()
+        if stamp_ns - window.first_ns < self._first_after_ns:
+            return False
+        return window.labels.enters(stamp_ns)
+
+    def cut(self, face_id: str, frame_id: str, baseline: dict[str, float] | None = None) -> Clip | None:
+        """Return the clip of a person as it is now; None for a person without keyframes."""
+        window = self._windows.get(face_id)
+        if window is None or not window.frames:
+            return None
+        stamps, faces = zip(*window.frames, strict=True)
+        return Clip(face_id, frame_id, stamps, faces, baseline)
+
+    def forget(self, face_id: str) -> None:
+        """Drop the window of a track that has ended."""
+        self._windows.pop(face_id, None)
+
+    def flush(self) -> None:
+        """Drop all windows."""
+        self._windows.clear()
+
+    def _open(self, stamp_ns: int) -> _Window:
+        keyframes = StampGrid(self._clip_ns // self._length)
+        return _Window(deque(maxlen=self._length), stamp_ns, keyframes, StampGrid(self._label_ns))

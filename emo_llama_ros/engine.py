@@ -68,8 +68,18 @@ class Engine(Protocol):
     def submit(self, frame: RawFrame) -> None:
         """Hand a frame over and return at once. The newest frame wins; what is not used is counted."""
 
-    def ask(self, question: Question, on_estimate: Callable[[Estimate], None], on_text: Callable[[str], None]) -> None:
-        """Answer a question about a person in view: estimates and pieces of text come by callback, FINAL last."""
+    def ask(
+        self,
+        question: Question,
+        on_estimate: Callable[[Estimate], None],
+        on_text: Callable[[str], None],
+        on_refused: Callable[[str], None],
+    ) -> None:
+        """Answer a question about a person in view by callback.
+
+        Comes first the LABEL estimate, then pieces of text, then the FINAL estimate whose reasoning is the complete
+        answer; or one sentence why there will be no answer. `question.timeout_s` is for the caller to keep.
+        """
 
     def flush(self) -> None:
         """Empty all windows and tracks, for example when the clock jumped."""

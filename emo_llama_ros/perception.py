@@ -1,0 +1,78 @@
+"""image → faces → clips: everything that happens to a frame before a model reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from emo_llama_ros.clips import SECOND_NS, Clip, ClipWindows, StampGrid
+from emo_llama_ros.faces.baseline import Baselines
+from emo_llama_ros.faces.face import Face, FaceAnalyzer
+from emo_llama_ros.faces.tracking import Tracker
+from emo_llama_ros.frames import Frame
+from emo_llama_ros.options import Options
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one frame brought."""
+
+    due: tuple[Clip, ...] = ()
+    """Clips to be labelled now."""
+    nobody: bool = False
+    """Whether it is time to say that nobody is in view."""
+    ended: tuple[str, ...] = ()
+    """Ids of tracks that ended with this frame."""
+    people: tuple[tuple[str, Face], ...] = ()
+    """Everyone visible in this frame."""
+
+
+class Perception:
+    """Finds and follows the people in a stream of frames and cuts a clip of each when it is due."""
+
+    def __init__(self, options: Options, analyzer: FaceAnalyzer) -> None:
+        self._analyzer = analyzer
+        self._tracker = Tracker(options)
+        self._baselines = Baselines(options)
+        self._windows = ClipWindows(options)
+        self._nobody = StampGrid(round(SECOND_NS / options.label_rate_hz))
+        self._frame_id = ""
+        self._sizes: dict[str, float] = {}
+
+    def see(self, frame: Frame) -> Seen:
+        """Analyze one frame; frames must come in the order of their stamps."""
+        self._frame_id = frame.frame_id
+        people = self._tracker.update(frame.stamp_ns, self._analyzer.analyze(frame.rgb))
+        ended = tuple(self._tracker.ended())
+        for face_id in ended:
+            self._forget(face_id)
+        due = []
+        for face_id, face in people:
+            self._sizes[face_id] = face.box.width
+            self._baselines.add(face_id, frame.stamp_ns, face)
+            if self._windows.add(face_id, frame.stamp_ns, face):
+                due.append(self._cut(face_id))
+        # Somebody hidden for a moment is still there: their track has not ended.
+        nobody = not people and not self._sizes and self._nobody.enters(frame.stamp_ns)
+        return Seen(tuple(clip for clip in due if clip), nobody, ended, tuple(people))
+
+    def clip_of(self, face_id: str = "") -> Clip | None:
+        """Return the clip of a person as it is now; of the largest face when `face_id` is empty."""
+        if not face_id and self._sizes:
+            face_id = max(self._sizes, key=lambda f: self._sizes[f])
+        return self._cut(face_id)
+
+    def flush(self) -> None:
+        """Forget all tracks and windows: what comes next has nothing to do with what was."""
+        self._tracker.reset()
+        self._baselines.reset()
+        self._windows.flush()
+        self._nobody.reset()
+        self._sizes.clear()
+
+    def _cut(self, face_id: str) -> Clip | None:
+        return self._windows.cut(face_id, self._frame_id, self._baselines.of(face_id))
+
+    def _forget(self, face_id: str) -> None:
+        self._windows.forget(face_id)
+        self._baselines.forget(face_id)
+        self._sizes.pop(face_id, None)
