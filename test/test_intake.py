@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emo_llama_ros.clips import SECOND_NS
+from emo_llama_ros.frames import RawFrame
+from emo_llama_ros.intake import FrameIntake
+from emo_llama_ros.options import Options
+
+
+def frame(seconds):
+    return RawFrame(round(seconds * SECOND_NS), "camera", np.zeros(3, np.uint8), "rgb8", 1, 1, 3)
+
+
+def account(intake):
+    return intake.used + intake.skipped + sum(intake.drops.values())
+
+
+def test_an_idle_worker_gets_the_frame_at_once():
+    intake = FrameIntake(Options())
+    first = frame(0)
+    assert intake.offer(first) == (first, False)
+
+
+def test_the_newest_frame_waits_and_the_others_are_counted_as_busy():
+    intake = FrameIntake(Options())
+    intake.offer(frame(0))
+    frames = [frame(0.2), frame(0.4), frame(0.6)]
+    for f in frames:
+        assert intake.offer(f) == (None, False)
+    assert intake.done("used") is frames[-1]
+    assert intake.drops["busy"] == 2
+    assert intake.done("used") is None
+
+
+def test_a_disabled_intake_lets_nothing_through():
+    intake = FrameIntake(Options(enabled=False))
+    assert intake.offer(frame(0)) == (None, False)
+    assert intake.drops["disabled"] == 1
+
+
+def test_a_jump_of_the_clock_is_passed_on():
+    intake = FrameIntake(Options())
+    intake.offer(frame(0))
+    _, jumped = intake.offer(frame(100))
+    assert jumped
+
+
+@pytest.mark.parametrize("reason", ["worker_lost", "stopped"])
+def test_frames_that_are_abandoned_are_accounted_for(reason):
+    intake = FrameIntake(Options())
+    intake.offer(frame(0))
+    intake.offer(frame(1))
+    intake.abandon(reason)
+    assert intake.drops[reason] == 2
+    again = frame(2)
+    assert intake.offer(again)[0] is again
+
+
+@given(st.lists(st.tuples(st.floats(-2, 2), st.sampled_from(["keep", "used", "bad_image", "abandon"])), max_size=60))
+def test_every_frame_is_accounted_for(steps):
+    intake = FrameIntake(Options())
+    now, in_work = 10.0, False
+    for step, event in steps:
+        now += step
+        in_work = intake.offer(frame(max(now, 0)))[0] is not None or in_work
+        if event == "abandon":
+            intake.abandon("worker_lost")
+            in_work = False
+        elif event != "keep" and in_work:
+            in_work = intake.done(event) is not None
+    if in_work:
+        while intake.done("used") is not None:
+            pass
+    assert intake.received == account(intake)
