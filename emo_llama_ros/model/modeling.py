@@ -118,11 +118,12 @@ class EmoLlama(nn.Module):
 
         All (sample, prompt, frame) triples run as one batch.
         """
-        if not clips:
-            return []
-        length = max(clip.prompt_ids.shape[1] for clip in clips)
+        shown = [clip for clip in clips if len(clip.prompt_ids)]
+        if not shown:
+            return [[] for _ in clips]
+        length = max(clip.prompt_ids.shape[1] for clip in shown)
         ids, masks, features, priors = [], [], [], []
-        for clip in clips:
+        for clip in shown:
             prompts, frames = len(clip.prompt_ids), clip.num_frames
             pad = (0, length - clip.prompt_ids.shape[1])
             ids.append(nn.functional.pad(clip.prompt_ids, pad).repeat_interleave(frames, dim=0))  # (P * T, L)
@@ -131,7 +132,7 @@ class EmoLlama(nn.Module):
                 features.append(clip.features.repeat(prompts, 1, 1))  # (P * T, K, V), prompt-major
             if clip.face_priors is not None:
                 priors += [clip.face_priors] * prompts
-        if (features and len(features) != len(clips)) or (priors and {c.face_priors is None for c in clips} != {False}):
+        if len({(clip.features is None, clip.face_priors is None) for clip in shown}) > 1:
             raise ValueError("All clips of a batch must have features, or none; the same holds for face priors.")
         tokens = iter(
             self.frame_tokens(
