@@ -37,11 +37,12 @@ def _fuse_plain(linears: Linears) -> Projection:
 
 
 def _is_fusable_nf4(linear: Any) -> bool:
-    if type(linear).__name__ != "Linear4bit" or linear.bias is not None or linear.weight.device.type != "cuda":
+    # Without importing bitsandbytes for a model that does not use it.
+    state = getattr(linear.weight, "quant_state", None) if hasattr(linear, "weight") else None
+    if state is None or linear.bias is not None or linear.weight.device.type != "cuda":
         return False
-    state = linear.weight.quant_state
     # Blocks run along the flattened rows: only whole blocks per row can be stacked.
-    return state is not None and state.shape[1] % state.blocksize == 0
+    return bool(state.quant_type == "nf4" and state.shape[1] % state.blocksize == 0)
 
 
 def unnest(state: Any) -> Tensor:

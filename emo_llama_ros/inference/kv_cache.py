@@ -20,6 +20,8 @@ class KVCache:
         # Zeros, not empty: a masked slot still meets softmax weight 0 times its value, and 0 x NaN is NaN.
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self.prefix: tuple[int, ...] = ()
+        """Token ids that the first slots of every row hold; see `PrefixCache`."""
         self.owner: object = None
         """Whose tokens the slots behind the prefix hold; lets a reader notice that they were overwritten."""
 

@@ -47,7 +47,7 @@ class LlamaRunner:
         return self.embedding(token_ids)
 
     def hidden_states(
-        self, embeds: Tensor, positions: Tensor, cache: KVCache, slots: Tensor, extent: int, mask: Tensor
+        self, embeds: Tensor, positions: Tensor, cache: KVCache, slots: Tensor, extent: int, mask: Tensor | None
     ) -> Tensor:
         """Run N new tokens of B rows and return their last hidden states, before the final norm.
 
@@ -57,7 +57,7 @@ class LlamaRunner:
             cache: at least B rows; keys and values of the new tokens are written to it.
             slots: (N,) int64, where in the cache they are written, the same for every row.
             extent: attention looks at the first `extent` slots.
-            mask: (B or 1, 1, N, extent), added to the attention scores: 0 to see, -inf not to.
+            mask: (B or 1, 1, N, extent), added to the attention scores: 0 to see, -inf not to; None to see all.
 
         Returns:
             (B, N, hidden).

@@ -60,9 +60,13 @@ class TreePass:
         # Outputs that count: the last prompt token of each row, then every node.
         node_rows = torch.arange(padded, padded + nodes, device=device).expand(rows, -1)
         self.outputs = torch.cat([ends - 1, node_rows], 1)  # (B, 1 + K)
-        pairs = [(label, node + 1, token) for label, chain in enumerate(trie.chains) for node, token in chain]
-        self.pairs = torch.tensor(pairs, dtype=torch.long, device=device).T  # (3, sum of chain lengths)
-        self.labels = len(trie.chains)
+        # Label by chain step: which output predicts which token, and whether the chain is that long. Summed along a
+        # row, not scattered, so that the order of the sum is always the same.
+        longest = max(trie.lengths)
+        steps = torch.zeros(3, len(trie.chains), longest, dtype=torch.long)
+        for label, chain in enumerate(trie.chains):
+            steps[:, label, : len(chain)] = torch.tensor([(node + 1, token, 1) for node, token in chain]).T
+        self.node, self.token, self.counts = steps.to(device)
 
     @staticmethod
     def _visible(trie: LabelTrie, prefix: int, padded: int, ends: Tensor, device: torch.device) -> Tensor:
@@ -84,8 +88,7 @@ class TreePass:
         )
         wanted = x.gather(1, self.outputs[..., None].expand(-1, -1, x.shape[-1]))  # (B, 1 + K, hidden)
         log_p = runner.logits(wanted).float().log_softmax(-1)  # (B, 1 + K, vocab)
-        label, node, token = self.pairs
-        return torch.zeros(x.shape[0], self.labels, device=x.device).index_add_(1, label, log_p[:, node, token])
+        return log_p[:, self.node, self.token].masked_fill(self.counts == 0, 0.0).sum(-1)
 
 
 def probabilities(log_likelihoods: Tensor, lengths: Sequence[int], length_normalized: bool = False) -> Tensor:

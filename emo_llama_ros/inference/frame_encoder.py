@@ -1,0 +1,112 @@
+"""From frames to visual tokens, each frame once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from emo_llama_ros.inference.visual_cache import FrameKey, VisualCache
+from emo_llama_ros.model.face_mining import FacePriors
+from emo_llama_ros.model.modeling import EmoLlama
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFrames:
+    """One person's frames, made ready for the model only where they are not cached."""
+
+    face_id: str
+    stamps_ns: tuple[int, ...]
+    pixel_values: Callable[[Sequence[int]], Tensor] | None = None
+    """Frame numbers → (n, 3, S, S) in the model's dtype, on its device; None without a vision tower."""
+    face_priors: Callable[[Sequence[int]], FacePriors] | None = None
+    """Frame numbers → n rows, on the model's device; None switches the face branch off."""
+
+
+@dataclass(frozen=True, slots=True)
+class VisualPrompt:
+    """The words under which the Q-Formers read a frame: (1, L) ids and mask, and what identifies them."""
+
+    prompt_ids: Tensor
+    prompt_mask: Tensor
+    prompt_hash: str
+
+
+class FrameEncoder:
+    """Visual tokens of clips. Frames of earlier clips come from two caches: features, and tokens under one prompt."""
+
+    def __init__(self, model: EmoLlama, max_bytes: int) -> None:
+        self._model = model
+        # Features are needed again only under another prompt (a free question), tokens in every overlapping clip.
+        # A frame's features are some twenty times larger, hence the split.
+        self.features: VisualCache[Tensor] = VisualCache(max_bytes * 3 // 4)
+        self.tokens: VisualCache[Tensor] = VisualCache(max_bytes // 4)
+        self.encode: Callable[[Tensor], Tensor] = model.encode_frames
+        """Pixels (n, 3, S, S) → features; replaced by a captured pass where that is faster."""
+
+    def blocks(self, clips: Sequence[ClipFrames], prompt: VisualPrompt) -> list[Tensor]:
+        """Return the visual block (rows, D) of each clip; all frames that are new run as one batch."""
+        wanted = [[FrameKey(c.face_id, stamp, prompt.prompt_hash) for stamp in c.stamps_ns] for c in clips]
+        found = {key: self.tokens.get(key) for keys in wanted for key in keys}
+        new = {
+            key: (clip, frame)
+            for clip, keys in zip(clips, wanted, strict=True)
+            for frame, key in enumerate(keys)
+            if found[key] is None
+        }
+        if new:
+            for key, tokens in zip(new, self._read(list(new.values()), prompt), strict=True):
+                found[key] = tokens
+                self.tokens.put(key, tokens)
+        blocks = []
+        for clip, keys in zip(clips, wanted, strict=True):
+            rows = [tokens for key in keys if (tokens := found[key]) is not None]
+            blocks.append(torch.cat([*rows, *self._clip_tokens(clip, prompt)]))
+        return blocks
+
+    def forget(self, face_id: str) -> None:
+        """Drop the frames of a person who has left."""
+        self.features.forget(face_id)
+        self.tokens.forget(face_id)
+
+    def clear(self) -> None:
+        """Free both caches."""
+        self.features.clear()
+        self.tokens.clear()
+
+    def _read(self, frames: list[tuple[ClipFrames, int]], prompt: VisualPrompt) -> list[Tensor]:
+        features = torch.stack(self._features(frames)) if self._model.vision_tower is not None else None
+        priors = None
+        if self._model.face_branch is not None and all(clip.face_priors for clip, _ in frames):
+            priors = FacePriors.cat([clip.face_priors([frame]) for clip, frame in frames])  # type: ignore[misc]
+        # Clones: a cached row must not keep the whole batch alive.
+        return [
+            tokens.clone()
+            for tokens in self._model.frame_tokens(features, prompt.prompt_ids, prompt.prompt_mask, priors)
+        ]
+
+    def _features(self, frames: list[tuple[ClipFrames, int]]) -> list[Tensor]:
+        keys = [FrameKey(clip.face_id, clip.stamps_ns[frame]) for clip, frame in frames]
+        found = [self.features.get(key) for key in keys]
+        missing = [i for i, features in enumerate(found) if features is None]
+        if missing:
+            pixels = []
+            for i in missing:
+                clip, frame = frames[i]
+                if clip.pixel_values is None:
+                    raise ValueError("This model has a vision tower: its clips need pixels.")
+                pixels.append(clip.pixel_values([frame]))
+            for i, encoded in zip(missing, self.encode(torch.cat(pixels)), strict=True):
+                kept = encoded.clone()
+                found[i] = kept
+                self.features.put(keys[i], kept)
+        return [features for features in found if features is not None]
+
+    def _clip_tokens(self, clip: ClipFrames, prompt: VisualPrompt) -> list[Tensor]:
+        branch = self._model.face_branch
+        if branch is None or branch.config.scope != "clip" or clip.face_priors is None:
+            return []
+        priors = clip.face_priors(range(len(clip.stamps_ns)))
+        return [self._model.clip_tokens(prompt.prompt_ids, prompt.prompt_mask, priors)]
