@@ -15,6 +15,10 @@ class BadParameter(EmoError):
     """A parameter is unknown, of the wrong type, or out of its range."""
 
 
+class BadData(EmoError):
+    """A dataset folder or a file of training records is not laid out as its format says."""
+
+
 class MissingModel(EmoError):
     """A model file is not where it should be, or is not the file it should be."""
 

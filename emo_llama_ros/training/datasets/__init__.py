@@ -1,0 +1,39 @@
+"""Labelled faces: readers of the official facial-expression datasets and of plain lists and folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from emo_llama_ros.errors import BadData
+from emo_llama_ros.labels import LabelSet
+from emo_llama_ros.training.datasets.dynamic import DYNAMIC
+from emo_llama_ros.training.datasets.media import read_frames
+from emo_llama_ros.training.datasets.plain import PLAIN_TREE, plain_dataset
+from emo_llama_ros.training.datasets.sample import Dataset, Sample
+from emo_llama_ros.training.datasets.static import STATIC
+
+DATASETS = {dataset.name: dataset for dataset in (*STATIC, *DYNAMIC)}
+
+__all__ = ["DATASETS", "Dataset", "Sample", "open_dataset", "read_frames"]
+
+
+def open_dataset(root: str | Path, name: str = "", labels: LabelSet | None = None) -> Dataset:
+    """Return the dataset at `root`: the one called `name`, or the one that its files show.
+
+    Raises BadData that lists what can be read when `root` is nothing known.
+    """
+    root = Path(root)
+    if name:
+        if name not in DATASETS:
+            raise BadData(f"There is no dataset '{name}'; choose one of {', '.join(DATASETS)}.")
+        return DATASETS[name]
+    if not root.exists():
+        raise BadData(f"There is no file or folder {root}.")
+    for dataset in DATASETS.values():
+        if root.is_dir() and dataset.matches(root):
+            return dataset
+    plain = plain_dataset(root, labels)
+    if plain is None:
+        known = ", ".join(DATASETS)
+        raise BadData(f"{root} is none of the known datasets ({known}) and no plain one. Plain data are\n{PLAIN_TREE}")
+    return plain
