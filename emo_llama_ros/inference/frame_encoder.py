@@ -62,7 +62,7 @@ class FrameEncoder:
                 self.tokens.put(key, tokens)
         blocks = []
         for clip, keys in zip(clips, wanted, strict=True):
-            rows = [tokens for key in keys if (tokens := found[key]) is not None]
+            rows = [known for key in keys if (known := found[key]) is not None]
             blocks.append(torch.cat([*rows, *self._clip_tokens(clip, prompt)]))
         return blocks
 
