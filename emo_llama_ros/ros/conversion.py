@@ -1,0 +1,132 @@
+"""ROS messages to the package's own types and back, without logic."""
+
+from __future__ import annotations
+
+import numpy as np
+from builtin_interfaces.msg import Duration, Time
+from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
+from std_msgs.msg import Header
+
+from emo_llama_ros import estimate as core
+from emo_llama_ros.backends.backend import ModelInfo
+from emo_llama_ros.estimate import Estimate, Stage, Status
+from emo_llama_ros.frames import RawFrame
+from emo_llama_ros.msg import ActionUnit, EmotionEstimate, StageTiming
+from emo_llama_ros.msg import ModelInfo as ModelInfoMessage
+
+_SECOND = 1_000_000_000
+
+
+def nanoseconds(time: Time | Duration) -> int:
+    """Return a Time or Duration message as integer nanoseconds."""
+    return int(time.sec) * _SECOND + int(time.nanosec)
+
+
+def time_message(stamp_ns: int) -> Time:
+    """Return integer nanoseconds as a Time message."""
+    return Time(sec=stamp_ns // _SECOND, nanosec=stamp_ns % _SECOND)
+
+
+def duration_message(duration_ns: int) -> Duration:
+    """Return integer nanoseconds, which may be negative, as a Duration message."""
+    return Duration(sec=duration_ns // _SECOND, nanosec=duration_ns % _SECOND)
+
+
+def raw_frame(message: Image, received_ns: int) -> RawFrame:
+    """Return an Image message as a frame that shares the message's buffer."""
+    return RawFrame(
+        stamp_ns=nanoseconds(message.header.stamp),
+        frame_id=message.header.frame_id,
+        data=np.frombuffer(message.data, np.uint8),
+        encoding=message.encoding,
+        width=message.width,
+        height=message.height,
+        step=message.step,
+        is_bigendian=bool(message.is_bigendian),
+        received_ns=received_ns,
+    )
+
+
+def compressed_frame(message: CompressedImage, received_ns: int) -> RawFrame:
+    """Return a CompressedImage message as a frame that shares the message's buffer."""
+    return RawFrame(
+        stamp_ns=nanoseconds(message.header.stamp),
+        frame_id=message.header.frame_id,
+        data=np.frombuffer(message.data, np.uint8),
+        encoding=message.format,
+        compressed=True,
+        received_ns=received_ns,
+    )
+
+
+def estimate_message(estimate: Estimate, age_ns: int = 0) -> EmotionEstimate:
+    """Return an estimate as a message; `age_ns` is the publish time minus the stamp of the newest frame."""
+    roi = estimate.roi
+    return EmotionEstimate(
+        header=Header(stamp=time_message(estimate.stamp_ns), frame_id=estimate.frame_id),
+        estimate_id=estimate.estimate_id,
+        stage=int(estimate.stage),
+        face_id=estimate.face_id,
+        roi=RegionOfInterest(x_offset=roi.x_offset, y_offset=roi.y_offset, height=roi.height, width=roi.width),
+        clip_start=time_message(estimate.clip_start_ns),
+        frame_count=estimate.frame_count,
+        status=int(estimate.status),
+        label=estimate.label,
+        confidence=estimate.confidence,
+        label_set=estimate.label_set,
+        labels=list(estimate.labels),
+        probabilities=list(estimate.probabilities),
+        reasoning=estimate.reasoning,
+        action_units=[ActionUnit(number=u.number, name=u.name, intensity=u.intensity) for u in estimate.action_units],
+        valence=estimate.valence,
+        arousal=estimate.arousal,
+        model=estimate.model,
+        age_at_publish=duration_message(age_ns),
+        timings=[StageTiming(stage=t.stage, duration=duration_message(t.duration_ns)) for t in estimate.timings],
+    )
+
+
+def estimate_of(message: EmotionEstimate) -> Estimate:
+    """Return a message as an estimate."""
+    roi = message.roi
+    return Estimate(
+        stamp_ns=nanoseconds(message.header.stamp),
+        frame_id=message.header.frame_id,
+        estimate_id=message.estimate_id,
+        stage=Stage(message.stage),
+        status=Status(message.status),
+        clip_start_ns=nanoseconds(message.clip_start),
+        frame_count=message.frame_count,
+        model=message.model,
+        face_id=message.face_id,
+        roi=core.RegionOfInterest(roi.x_offset, roi.y_offset, roi.height, roi.width),
+        label=message.label,
+        confidence=message.confidence,
+        label_set=message.label_set,
+        labels=tuple(message.labels),
+        probabilities=tuple(message.probabilities),
+        reasoning=message.reasoning,
+        action_units=tuple(core.ActionUnit(u.number, u.name, u.intensity) for u in message.action_units),
+        valence=message.valence,
+        arousal=message.arousal,
+        age_at_publish_ns=nanoseconds(message.age_at_publish),
+        timings=tuple(core.StageTiming(t.stage, nanoseconds(t.duration)) for t in message.timings),
+    )
+
+
+def model_info_message(info: ModelInfo, stamp_ns: int) -> ModelInfoMessage:
+    """Return the model's description as a message; `stamp_ns` is when it became ready."""
+    return ModelInfoMessage(
+        stamp=time_message(stamp_ns),
+        backend=info.backend,
+        model=info.model,
+        checkpoint=info.checkpoint,
+        checksum=info.checksum,
+        quantization=info.quantization,
+        device=info.device,
+        dtype=info.dtype,
+        label_set=info.label_set.name,
+        labels=list(info.label_set.labels),
+        prompt_hash=info.prompt_hash,
+        calibration=info.calibration,
+    )

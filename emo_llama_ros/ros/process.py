@@ -1,0 +1,85 @@
+"""The process around the node: signals, autostart, exit code."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
+
+from emo_llama_ros.errors import EmoError
+from emo_llama_ros.ros.node import EmoLlamaNode
+from emo_llama_ros.ros.transport import keep_image_memory, use_shipped_profile
+
+_LAST_WORDS_S = 0.2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run emo_llama_node until SIGINT, SIGTERM or its lifecycle shutdown; return the exit code.
+
+    `arguments` are those of the command line without the program's name: --autostart configures and activates the node
+    at once; everything between --ros-args and -- belongs to ROS.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(prog="emo_llama_node", description="Displayed facial emotion from a camera topic.")
+    parser.add_argument("--autostart", action="store_true", help="configure and activate the node at once")
+    autostart = parser.parse_args(remove_ros_args(["emo_llama_node", *arguments])[1:]).autostart
+
+    # rclpy's own handlers raise KeyboardInterrupt wherever the program happens to be, also inside the cleaning up.
+    # These only set a flag, as often as signals come; the node spins in another thread.
+    over = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: over.set())
+    transport = use_shipped_profile()
+    keep_image_memory()
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = EmoLlamaNode()
+    except (EmoError, ParameterException, ValueError) as error:
+        print(f"emo_llama_node: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 1
+    node.get_logger().debug(transport)
+    node.on_finished = over.set
+    try:
+        if autostart and not _activate(node):
+            return 1
+        _spin_until(over, node)
+        return 0
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+def _activate(node: EmoLlamaNode) -> bool:
+    success = TransitionCallbackReturn.SUCCESS
+    return node.trigger_configure() is success and node.trigger_activate() is success
+
+
+def _spin_until(over: threading.Event, node: EmoLlamaNode) -> None:
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+
+    def spin() -> None:
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            pass
+        finally:
+            over.set()  # whatever ends the spinning ends the process
+
+    thread = threading.Thread(target=spin, name="emo_llama executor")
+    thread.start()
+    over.wait()
+    # A lifecycle shutdown came by a service call, whose answer is still to be sent.
+    thread.join(_LAST_WORDS_S)
+    executor.shutdown(timeout_sec=1.0)
+    thread.join()

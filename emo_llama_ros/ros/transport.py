@@ -1,0 +1,67 @@
+"""What a process must set before it joins DDS so that big camera images arrive, and cheaply.
+
+Fast DDS hands a message over in shared memory when it fits into the publisher's segment, 512 KiB by default. A raw
+640x480 image does not: it is cut into UDP datagrams, of which a best-effort stream loses nearly all. config/fastdds.xml
+only enlarges the segment. The segment belongs to the publisher, so it is the camera driver's process that needs the
+profile; this node sets it for what it publishes itself (the overlay).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+# Fast DDS 2 (Humble, Jazzy) reads the first, Fast DDS 3 (Kilted and later) the second and warns about the first.
+_OLD, _NEW = "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"
+_FAST_DDS_2 = ("foxy", "galactic", "humble", "iron", "jazzy")
+_USER_CHOICES = (_OLD, _NEW, "FASTDDS_BUILTIN_TRANSPORTS")
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_MMAP_THRESHOLD = 32 << 20  # the largest that glibc accepts
+_TRIM_THRESHOLD = 256 << 20
+
+
+def profile_path() -> Path:
+    """Return the shipped Fast DDS profile, installed or in the source tree."""
+    from emo_llama_ros.ros.shared_files import shared_file
+
+    return shared_file("config", "fastdds.xml")
+
+
+def profile_variable() -> str:
+    """Return the environment variable from which this Fast DDS reads its profile."""
+    return _OLD if os.environ.get("ROS_DISTRO", "").lower() in _FAST_DDS_2 else _NEW
+
+
+def use_shipped_profile() -> str:
+    """Make this process and its children use config/fastdds.xml, unless the user chose otherwise.
+
+    Call it before rclpy.init. Returns one sentence on what is in use and why.
+    """
+    for variable in _USER_CHOICES:
+        if os.environ.get(variable):
+            return f"Fast DDS follows the user's {variable}={os.environ[variable]}."
+    middleware = os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
+    if "fastrtps" not in middleware:
+        return f"{middleware} is in use, which needs no Fast DDS profile."
+    path = profile_path()
+    if not path.is_file():
+        return f"The Fast DDS profile {path} is missing, so large images may be lost."
+    os.environ[profile_variable()] = str(path)
+    return f"Fast DDS uses {path}: large images go through shared memory."
+
+
+def keep_image_memory() -> bool:
+    """Let the allocator keep blocks of image size instead of returning each to the kernel; True where it can.
+
+    glibc maps a block of more than 128 KiB anew for every message, and the kernel then zeroes each of its pages: for
+    1920x1080 images that costs several times the copy itself (benchmarks/node_overhead.py measures it).
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        return bool(
+            libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD) and libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
+        )
+    except (OSError, AttributeError):
+        return False
