@@ -1,0 +1,24 @@
+import re
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the source tree."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def msg_fields():
+    """Return the field names of a message of this package, read from its file."""
+
+    def read(name: str) -> list[str]:
+        lines = (REPOSITORY / "msg" / f"{name}.msg").read_text().splitlines()
+        fields = [re.match(r"[\w/]+(?:\[\])?\s+(\w+)\s*(?:#|$)", line) for line in lines]
+        return [match.group(1) for match in fields if match]
+
+    return read
