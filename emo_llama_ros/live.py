@@ -23,7 +23,7 @@ from emo_llama_ros.errors import BadImage, EmoError
 from emo_llama_ros.estimate import Estimate, StageTiming, Status
 from emo_llama_ros.faces.analyzer import make_analyzer
 from emo_llama_ros.frames import RawFrame
-from emo_llama_ros.images import make_converter
+from emo_llama_ros.images import choose_converter
 from emo_llama_ros.latencies import Latencies
 from emo_llama_ros.options import Options
 from emo_llama_ros.perception import Perception
@@ -78,7 +78,7 @@ class LiveModelSide:
         self._ended: deque[str] = deque()
         self._busy_since_ns = 0
         self._ready = threading.Event()
-        self._converter = make_converter(options)
+        self._converter = choose_converter(options.image_converter)
         self._thread = threading.Thread(target=self._run, name="emo_llama model", daemon=True)
 
     def start(self) -> None:
@@ -91,7 +91,7 @@ class LiveModelSide:
             return "not_ready"
         try:
             with self._latencies.measure("decode"):
-                frame = self._converter.decode(raw)
+                frame = self._converter.decode(raw, self._options.max_image_megapixels)
         except BadImage as error:
             self._last_bad_image = str(error)
             return "bad_image"
