@@ -82,8 +82,12 @@ class Merger:
     def extra(self, present: Iterable[str]) -> list[tuple[str, Tensor]]:
         """Return whole tensors that the base does not have (a branch that was trained from nothing)."""
         have = set(present)
-        names = {name: None for adapter in self.adapters for name in adapter.whole if name not in have}
-        return [(name, next(a.whole[name] for a in self.adapters if name in a.whole)) for name in names]
+        added: dict[str, Tensor] = {}
+        for number, adapter in enumerate(self.adapters):
+            for name in adapter.whole.keys() - have:
+                added[name] = adapter.whole[name]
+                self._used.add((number, name))
+        return sorted(added.items())
 
     def check_all_used(self) -> None:
         """Raise BadCheckpoint naming an update that met no base tensor."""

@@ -157,7 +157,7 @@ def dequantized(layer: nn.Module) -> Tensor:
         layer.unpack()
         return bnb_functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state).float()
     if isinstance(layer, Int8Linear):
-        scale = layer.weight.SCB if layer.weight.SCB is not None else layer.state.SCB
+        scale: Any = layer.weight.SCB if layer.weight.SCB is not None else layer.state.SCB
         return bnb_functional.int8_vectorwise_dequant(layer.weight.data, scale).float()
     raise TypeError(f"{type(layer).__name__} is not a quantized layer")
 
