@@ -1,6 +1,6 @@
 """Image messages become RGB pixels: every raw encoding that cameras publish, JPEG and PNG.
 
-`decode` is the built-in converter (NumPy, OpenCV). `choose_converter` may take cv_bridge instead where a robot has it.
+`decode` is the built-in converter (NumPy, OpenCV). `make_converter` may take cv_bridge instead where a robot has it.
 Either gives the same pixels, and either raises BadImage, never anything else, whatever a message holds.
 """
 
@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 
 from emo_llama_ros.compressed import decode_compressed
-from emo_llama_ros.errors import BadImage, EmoError
+from emo_llama_ros.errors import BadImage, MissingDependency
 from emo_llama_ros.frames import Frame, RawFrame, RgbImage
+from emo_llama_ros.options import Options
 from emo_llama_ros.pixels import to_rgb
 
 Decode = Callable[[RawFrame, float], Frame]
@@ -163,23 +164,30 @@ class Converter:
 
     name: str
     reason: str
-    decode: Decode = decode
+    max_megapixels: float
+    convert: Decode = decode
+
+    def decode(self, frame: RawFrame) -> Frame:
+        """Return `frame` with its pixels as RGB uint8 (H, W, 3); raise BadImage where there are none."""
+        return self.convert(frame, self.max_megapixels)
 
 
-def choose_converter(option: str = "auto") -> Converter:
-    """Return the converter for the option `image_converter`: auto, cv_bridge or builtin.
+def make_converter(options: Options) -> Converter:
+    """Return the converter that the option `image_converter` asks for.
 
     'auto' takes cv_bridge where it is installed and healthy. Raises MissingDependency when 'cv_bridge' is demanded and
     is not there or fails its self-test.
     """
-    if option == "builtin":
-        return Converter("builtin", "The parameter image_converter asks for the built-in converter.")
+    limit = options.max_image_megapixels
+    if options.image_converter == "builtin":
+        return Converter("builtin", "The parameter image_converter asks for the built-in converter.", limit)
     # Imported here because everything of ROS stays outside of this module until somebody wants it.
-    from emo_llama_ros.ros.cv_bridge_converter import cv_bridge_converter
+    from emo_llama_ros.ros.cv_bridge_converter import load_cv_bridge
 
     try:
-        return cv_bridge_converter()
-    except EmoError as error:
-        if option == "cv_bridge":
+        convert, reason = load_cv_bridge()
+    except MissingDependency as error:
+        if options.image_converter == "cv_bridge":
             raise
-        return Converter("builtin", f"The built-in converter is used: {error}")
+        return Converter("builtin", f"The built-in converter is used: {error}", limit)
+    return Converter("cv_bridge", reason, limit, convert)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from emo_llama_ros import images
 from emo_llama_ros.errors import BadImage, MissingDependency
 from emo_llama_ros.frames import RawFrame
-from emo_llama_ros.images import choose_converter, decode
+from emo_llama_ros.images import decode, make_converter
+from emo_llama_ros.options import Options
 
 LIMIT = 50.0
 
@@ -101,7 +102,7 @@ def test_nv12_takes_its_chroma_from_blocks_of_two_by_two():
     chroma = [[v for c in row for v in c[1:]] for row in colours]
     expected = [[list(YUV_TO_RGB[colours[r // 2][c // 2]]) for c in range(4)] for r in range(4)]
     padded = [value for row in luma + chroma for value in [*row, 9, 9, 9]]
-    assert rgb("nv12", sum(luma + chroma, []), 4, 4, 4) == expected
+    assert rgb("nv12", [value for row in luma + chroma for value in row], 4, 4, 4) == expected
     assert rgb("nv12", padded, 4, 4, 7) == expected
 
 
@@ -226,14 +227,19 @@ def test_an_opencv_error_becomes_bad_image(monkeypatch):
 
 
 def test_the_builtin_converter_says_why_it_was_chosen():
-    converter = choose_converter("builtin")
-    assert (converter.name, converter.decode) == ("builtin", images.decode)
-    assert converter.reason.endswith(".")
+    converter = make_converter(Options(image_converter="builtin"))
+    assert (converter.name, converter.reason[-1]) == ("builtin", ".")
+    assert converter.decode(GOOD).rgb.tolist() == decode(GOOD, LIMIT).rgb.tolist()
+
+
+def test_a_converter_obeys_the_size_limit_of_the_options():
+    with pytest.raises(BadImage, match=r"allowed 0\.01 megapixels"):
+        make_converter(Options(max_image_megapixels=0.01)).decode(frame("mono8", bytes(200 * 100), 200, 100))
 
 
 def test_without_cv_bridge_auto_is_the_builtin_converter(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    converter = choose_converter("auto")
+    converter = make_converter(Options(image_converter="auto"))
     assert converter.name == "builtin"
     assert "cv_bridge is not installed" in converter.reason
 
@@ -241,4 +247,4 @@ def test_without_cv_bridge_auto_is_the_builtin_converter(monkeypatch):
 def test_a_demanded_cv_bridge_that_is_missing_is_an_error(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match="not installed"):
-        choose_converter("cv_bridge")
+        make_converter(Options(image_converter="cv_bridge"))

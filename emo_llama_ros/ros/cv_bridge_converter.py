@@ -25,8 +25,8 @@ _TEST_MEGAPIXELS = 1.0
 ToRgb = Callable[[RawFrame], RgbImage]
 
 
-def cv_bridge_converter() -> images.Converter:
-    """Return the converter that uses cv_bridge; raise MissingDependency with one sentence why it cannot."""
+def load_cv_bridge() -> tuple[images.Decode, str]:
+    """Return a `decode` that uses cv_bridge, and for what; raise MissingDependency with one sentence why it cannot."""
     if importlib.util.find_spec("cv_bridge") is None:
         raise MissingDependency("cv_bridge is not installed.")
     encodings = _self_test_apart()
@@ -46,8 +46,8 @@ def cv_bridge_converter() -> images.Converter:
         except Exception as error:  # whatever compiled code raises: the next frame must be served
             raise BadImage(f"cv_bridge cannot convert a {frame.encoding} image: {_first_line(error)}.") from None
 
-    reason = f"cv_bridge passed its self-test and converts {', '.join(sorted(encodings))}; the built-in one the rest."
-    return images.Converter("cv_bridge", reason, decode)
+    names = ", ".join(sorted(encodings))
+    return decode, f"cv_bridge passed its self-test and converts {names}; the built-in converter does the rest."
 
 
 def healthy_encodings(to_rgb: ToRgb) -> list[str]:

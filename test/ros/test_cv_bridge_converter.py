@@ -9,7 +9,8 @@ import pytest
 from emo_llama_ros import images
 from emo_llama_ros.errors import BadImage, MissingDependency
 from emo_llama_ros.frames import RawFrame
-from emo_llama_ros.images import choose_converter
+from emo_llama_ros.images import make_converter
+from emo_llama_ros.options import Options
 from emo_llama_ros.ros import cv_bridge_converter
 
 LIMIT = 50.0
@@ -20,7 +21,7 @@ def converter():
     if importlib.util.find_spec("cv_bridge") is None:
         pytest.skip("cv_bridge is not installed (it comes with ROS 2 from apt, not with the wheels)")
     try:
-        return choose_converter("cv_bridge")
+        return make_converter(Options(image_converter="cv_bridge"))
     except MissingDependency as error:
         pytest.skip(str(error))
 
@@ -31,12 +32,12 @@ def test_cv_bridge_and_the_builtin_converter_give_the_same_pixels(converter):
         frame = cv_bridge_converter.test_pattern(encoding)
         for case in (frame, replace(frame, is_bigendian=True), padded(frame)):
             expected = images.decode(case, LIMIT)
-            assert np.array_equal(converter.decode(case, LIMIT).rgb, expected.rgb), encoding
+            assert np.array_equal(converter.decode(case).rgb, expected.rgb), encoding
 
 
 def test_cv_bridge_refuses_what_the_builtin_converter_refuses(converter):
     with pytest.raises(BadImage, match="step is 5"):
-        converter.decode(RawFrame(0, "", np.zeros(12, np.uint8), "bgr8", 2, 2, 5), LIMIT)
+        converter.decode(RawFrame(0, "", np.zeros(12, np.uint8), "bgr8", 2, 2, 5))
 
 
 def padded(frame):
@@ -71,8 +72,8 @@ def test_a_broken_cv_bridge_is_reported_and_replaced(installed, monkeypatch, sou
     monkeypatch.setattr(cv_bridge_converter, "SELF_TEST_TIMEOUT_S", 3.0)
     installed(source)
     with pytest.raises(MissingDependency, match=reason):
-        choose_converter("cv_bridge")
-    chosen = choose_converter("auto")
+        make_converter(Options(image_converter="cv_bridge"))
+    chosen = make_converter(Options())
     assert chosen.name == "builtin"
     assert reason in chosen.reason
-    assert chosen.decode is images.decode
+    assert chosen.convert is images.decode
