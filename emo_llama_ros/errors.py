@@ -11,6 +11,10 @@ class BadImage(EmoError):
     """An image message cannot be turned into pixels: wrong size, step or encoding, or a corrupt payload."""
 
 
+class BadRecording(EmoError):
+    """A bag, video or picture file cannot be read or written."""
+
+
 class BadParameter(EmoError):
     """A parameter is unknown, of the wrong type, or out of its range."""
 

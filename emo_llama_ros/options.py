@@ -6,7 +6,9 @@ bound or a default stands in one place. `Options` is frozen: a changed option ma
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -188,6 +190,19 @@ def check(name: str, value: Any) -> Any:
         unit = f" {spec.unit}" if spec.unit else ""
         raise BadParameter(f"Parameter '{name}' must be between {spec.low:g} and {spec.high:g}{unit}, not {value:g}.")
     return value
+
+
+def parse(setting: str) -> tuple[str, Any]:
+    """Return the checked (name, value) of a "name=value" typed by a person; raise BadParameter like `check`."""
+    name, equals, text = (part.strip() for part in setting.partition("="))
+    if not equals:
+        raise BadParameter(f"'{setting}' sets nothing; write NAME=VALUE.")
+    spec = _SPECS.get(name)
+    value: Any = text
+    if spec is not None and spec.type is not str:
+        with suppress(ValueError):  # `check` says what is wrong with a text that is no number
+            value = json.loads(text.lower())
+    return name, check(name, value)
 
 
 def _within(value: float, low: float | None, high: float | None) -> bool:
