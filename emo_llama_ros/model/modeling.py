@@ -6,9 +6,9 @@ K = 1 + patches rows of a frame, V vision width, L tokens, D width of the langua
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -219,7 +219,14 @@ class EmoLlama(nn.Module):
 
     @property
     def _embedding(self) -> nn.Embedding:
-        return self.language_model.model.embed_tokens
+        return cast(nn.Embedding, self.language_model.get_input_embeddings())
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> EmoLlama:
+        # `to(torch.bfloat16)` would round the RoPE frequencies as well; they must stay float32.
+        super()._apply(fn, recurse)
+        if self.device.type != "meta":
+            self.restore_buffers()
+        return self
 
 
 def _llama_config(config: LlmConfig, attn_implementation: str | None) -> LlamaConfig:
