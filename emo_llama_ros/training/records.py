@@ -18,19 +18,11 @@ from typing import IO, Any
 
 from emo_llama_ros.errors import BadData
 from emo_llama_ros.labels import LABEL_SETS
+from emo_llama_ros.prompts import IMAGE, Turn
 
-IMAGE_TOKEN = "<image>"
 KINDS = ("category", "conversation")
 _OPTIONAL = {"kind": str, "label": str, "dataset": str, "split": str, "fold": int, "priors": str}
 _CHUNK = 1 << 16
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One question and its answer."""
-
-    question: str
-    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +34,7 @@ class Record:
     """"image" or "video"."""
     path: str
     turns: tuple[Turn, ...]
-    """Questions without the image token."""
+    """Every turn has an answer, and the first shows the image."""
     kind: str = ""
     label: str = ""
     dataset: str = ""
@@ -51,11 +43,10 @@ class Record:
     priors: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object; the image token stands before the first question, empty fields are left out."""
+        """Return the JSON object; empty fields are left out."""
         conversations = []
-        for i, turn in enumerate(self.turns):
-            value = f"{IMAGE_TOKEN}\n{turn.question}" if i == 0 else turn.question
-            conversations += [{"from": "human", "value": value}, {"from": "gpt", "value": turn.answer}]
+        for turn in self.turns:
+            conversations += [{"from": "human", "value": _value(turn)}, {"from": "gpt", "value": turn.answer}]
         optional = {name: getattr(self, name) for name in _OPTIONAL if getattr(self, name)}
         return {"id": self.id, self.medium: self.path, "conversations": conversations, **optional}
 
@@ -128,20 +119,31 @@ def parse_record(raw: Any, where: str) -> Record:
 def _turns(raw: Any, where: str) -> tuple[Turn, ...]:
     if not isinstance(raw, list) or not raw or len(raw) % 2:
         raise BadData(f"{where}: 'conversations' must be a list of human and gpt turns, in pairs.")
-    values = []
     for i, turn in enumerate(raw):
         speaker = ("human", "gpt")[i % 2]
         if not isinstance(turn, dict) or turn.get("from") != speaker or not isinstance(turn.get("value"), str):
             raise BadData(f"{where}: turn {i + 1} must be {{'from': '{speaker}', 'value': text}}.")
-        value = turn["value"].replace(IMAGE_TOKEN, "").strip()
-        if not value:
+        if not turn["value"].replace(IMAGE, "").strip():
             raise BadData(f"{where}: turn {i + 1} of '{speaker}' is empty.")
-        if speaker == "gpt" and IMAGE_TOKEN in turn["value"]:
-            raise BadData(f"{where}: turn {i + 1} is an answer and must not contain {IMAGE_TOKEN}.")
-        values.append(value)
-    if IMAGE_TOKEN not in raw[0]["value"]:
-        raise BadData(f"{where}: the first question must contain {IMAGE_TOKEN}.")
-    return tuple(Turn(question, answer) for question, answer in zip(values[::2], values[1::2], strict=True))
+        if speaker == "gpt" and IMAGE in turn["value"]:
+            raise BadData(f"{where}: turn {i + 1} is an answer and must not contain {IMAGE}.")
+    if IMAGE not in raw[0]["value"]:
+        raise BadData(f"{where}: the first question must contain {IMAGE}.")
+    values = [turn["value"] for turn in raw]
+    return tuple(_turn(question, answer) for question, answer in zip(values[::2], values[1::2], strict=True))
+
+
+def _turn(value: str, answer: str) -> Turn:
+    question = value.replace(IMAGE, "").strip()
+    if IMAGE not in value:
+        return Turn(question, answer.strip(), image="none")
+    return Turn(question, answer.strip(), image="before" if value.lstrip().startswith(IMAGE) else "after")
+
+
+def _value(turn: Turn) -> str:
+    if turn.image == "before":
+        return f"{IMAGE}\n{turn.question}"
+    return f"{turn.question}\n{IMAGE}" if turn.image == "after" else turn.question
 
 
 def _lines(file: IO[str], path: Path) -> Iterator[Any]:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 
 from emo_llama_ros.errors import BadData
-from emo_llama_ros.training.records import Record, Turn, read_records, write_records
+from emo_llama_ros.prompts import Turn
+from emo_llama_ros.training.records import Record, read_records, write_records
 
 GOOD = {
     "id": "a",
@@ -26,7 +27,11 @@ record = st.builds(
     id=word,
     medium=st.sampled_from(["image", "video"]),
     path=word,
-    turns=st.lists(st.builds(Turn, word, word), min_size=1, max_size=3).map(tuple),
+    turns=st.builds(
+        lambda first, more: (first, *more),
+        st.builds(Turn, word, word, st.sampled_from(["before", "after"])),
+        st.lists(st.builds(Turn, word, word, st.sampled_from(["before", "after", "none"])), max_size=2),
+    ),
     kind=st.sampled_from(["", "category", "conversation"]),
     dataset=st.just("mine"),
     label=word,
@@ -46,7 +51,7 @@ def test_what_is_written_is_read_again(records, suffix, tmp_path_factory):
 def test_the_format_is_that_of_llava(tmp_path):
     path = tmp_path / "r.jsonl"
     write_records(
-        path, [Record("a", "video", "a.mp4", (Turn("Which?", "joy"), Turn("Why?", "Smile.")), kind="category")]
+        path, [Record("a", "video", "a.mp4", (Turn("Which?", "joy"), Turn("Why?", "Smile.", "none")), kind="category")]
     )
     assert json.loads(path.read_text()) == {
         "id": "a",
