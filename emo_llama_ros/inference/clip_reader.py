@@ -69,6 +69,8 @@ class ClipReader:
         self._plans: OrderedDict[tuple[int, int, tuple[int, ...]], TreePass] = OrderedDict()
         self._captured_label: tuple[tuple[int, int], CapturedPass] | None = None
         self._decoder: CapturedDecoder | None = None
+        # Passes run one after the other, so they may share their working memory.
+        self.graph_pool = torch.cuda.graph_pool_handle() if self.runner.device.type == "cuda" else None
 
     @torch.inference_mode()
     def score(self, clips: Sequence[ClipFrames], prompts: Sequence[Prompt]) -> list[Reading]:
@@ -138,6 +140,11 @@ class ClipReader:
         self._label_caches.clear()
         self._words_cache = None
 
+    @torch.inference_mode()
+    def score_embeds(self, embeds: Tensor, head_ids: tuple[int, ...]) -> Tensor:
+        """Return the label log-likelihoods (1, labels) of one prompt whose embeddings (1, n, hidden) are ready."""
+        return self._score_embeds(embeds, head_ids, (embeds.shape[1],))[0]
+
     # --- captured passes ---
 
     @torch.inference_mode()
@@ -148,14 +155,24 @@ class ClipReader:
         embeds = torch.zeros(
             1, padded, self.runner.embedding.weight.shape[1], device=self.runner.device, dtype=self.runner.dtype
         )
-        captured = CapturedPass(lambda e: plan.run(self.runner, cache, e), embeds)
+        captured = CapturedPass(lambda e: plan.run(self.runner, cache, e), embeds, pool=self.graph_pool)
         self._captured_label = ((len(head_ids), padded), captured)
         cache.owner = None
 
     @torch.inference_mode()
-    def capture_decode(self, tokens: int) -> None:
+    def capture_decode(self, tokens: int) -> CapturedDecoder:
         """Record the decoding step for sequences of up to `tokens` tokens."""
-        self._decoder = CapturedDecoder(self.runner, self._word_row(tokens))
+        cache = self._word_row(tokens)
+        cache.prefix = ()  # recording writes to the first slots
+        self._decoder = CapturedDecoder(self.runner, cache, self.graph_pool)
+        return self._decoder
+
+    def uncapture(self, part: str) -> None:
+        """Run "label" or "decode" plainly again."""
+        if part == "label":
+            self._captured_label = None
+        else:
+            self._decoder = None
 
     # --- parts ---
 
@@ -165,17 +182,19 @@ class ClipReader:
         rows = [self._embeds(block, prompt) for block, prompt in zip(blocks, prompts, strict=True)]
         lengths = tuple(len(row) for row in rows)
         embeds = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)  # (B, N, hidden)
-        padded = embeds.shape[1]
-        cache = self._label_rows(len(rows), head, padded)
-        owner = object()
-        cache.owner = owner
-        captured = self._captured_label
-        if captured is not None and len(rows) == 1 and captured[0] == (len(head), padded):
-            scores = captured[1](embeds)
-        else:
-            scores = self._plan(len(head), padded, lengths).run(self.runner, cache, embeds)
+        scores, cache = self._score_embeds(embeds, head, lengths)
+        owner = cache.owner = object()
         scores = scores.cpu()
         return [Reading(scores[i], head, row, i, owner) for i, row in enumerate(rows)]
+
+    def _score_embeds(self, embeds: Tensor, head: tuple[int, ...], lengths: tuple[int, ...]) -> tuple[Tensor, KVCache]:
+        rows, padded = embeds.shape[:2]
+        cache = self._label_rows(rows, head, padded)
+        cache.owner = None
+        captured = self._captured_label
+        if captured is not None and rows == 1 and captured[0] == (len(head), padded):
+            return captured[1](embeds), cache
+        return self._plan(len(head), padded, lengths).run(self.runner, cache, embeds), cache
 
     def _embeds(self, block: Tensor, prompt: Prompt) -> Tensor:
         tail = torch.tensor(prompt.tail_ids, dtype=torch.long, device=self.runner.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,11 +14,12 @@ WARM_UP_PASSES = 3
 class CapturedPass:
     """A pass over fixed shapes, recorded once; calling it copies the inputs in, replays, and returns the output.
 
-    The output tensor is reused by the next call: clone what must last. Raises RuntimeError when the pass cannot be
+    The output tensor is reused by the next call, and by any other pass of the same memory `pool`: clone what must last.
+    Raises RuntimeError when the pass cannot be
     recorded, for example because it waits for the GPU on the way.
     """
 
-    def __init__(self, run: Callable[..., Tensor], *inputs: Tensor) -> None:
+    def __init__(self, run: Callable[..., Tensor], *inputs: Tensor, pool: Any = None) -> None:
         self._inputs = [tensor.clone() for tensor in inputs]
         # Libraries allocate and tune in their first calls, which may not happen while recording.
         side = torch.cuda.Stream()
@@ -28,7 +30,7 @@ class CapturedPass:
         torch.cuda.current_stream().wait_stream(side)
         torch.cuda.synchronize()
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph), torch.inference_mode():
+        with torch.cuda.graph(self._graph, pool=pool), torch.inference_mode():
             self._output = run(*self._inputs)
 
     def __call__(self, *inputs: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ class CapturedDecoder:
     a fixed number of slots (a multiple of 256), the unused ones masked.
     """
 
-    def __init__(self, runner: LlamaRunner, cache: KVCache) -> None:
+    def __init__(self, runner: LlamaRunner, cache: KVCache, pool: Any = None) -> None:
         self._runner, self.cache = runner, cache
         self._token = torch.zeros(1, 1, dtype=torch.long, device=runner.device)
         self._position = torch.zeros(1, dtype=torch.long, device=runner.device)
@@ -54,7 +54,7 @@ class CapturedDecoder:
         self._host = [torch.zeros(1, 1, dtype=torch.long).pin_memory() for _ in range(2)]
         self._done = [torch.cuda.Event() for _ in range(2)]
         for extent in range(EXTENT, cache.slots + 1, EXTENT):
-            self._steps[extent] = CapturedPass(self._step_of(extent))
+            self._steps[extent] = CapturedPass(self._step_of(extent), pool=pool)
 
     def _step_of(self, extent: int) -> Callable[[], Tensor]:
         runner, everywhere = self._runner, torch.arange(extent, device=self._runner.device)

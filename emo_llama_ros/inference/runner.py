@@ -37,6 +37,16 @@ class LlamaRunner:
         self.max_positions = max_positions or config.max_position_embeddings
         self._layers = [_Layer(layer) for layer in llm.model.layers]
         self._cos, self._sin = self._rotary_tables()
+        self._rotate, self._gate = rotate, gate
+
+    def compile_pointwise(self) -> None:
+        """Fuse the small operations between the matrix products with torch.compile; needs a C compiler and Triton."""
+        rotated, gated = torch.compile(rotate, dynamic=True), torch.compile(gate, dynamic=True)
+        x = torch.zeros(1, 2, self.heads, self.head_dim, device=self.device, dtype=self.dtype)
+        with torch.inference_mode():
+            rotated(x, self._cos[None, :2, None], self._sin[None, :2, None])
+            gated(x)
+        self._rotate, self._gate = rotated, gated
 
     def new_cache(self, rows: int, slots: int) -> KVCache:
         """Allocate an empty cache for `rows` sequences of up to `slots` tokens."""
@@ -68,7 +78,7 @@ class LlamaRunner:
         for i, layer in enumerate(self._layers):
             h = F.rms_norm(x, (x.shape[-1],), layer.input_norm, self.eps)
             qkv = layer.qkv(h).view(rows, tokens, -1, self.head_dim)  # (B, N, Hq + 2 Hkv, D)
-            rotated = rotate(qkv[:, :, : self.heads + self.kv_heads], cos, sin)
+            rotated = self._rotate(qkv[:, :, : self.heads + self.kv_heads], cos, sin)
             q = rotated[:, :, : self.heads].transpose(1, 2)  # (B, Hq, N, D)
             keys, values = cache.keys[i, :rows], cache.values[i, :rows]  # (B, Hkv, S, D)
             keys.index_copy_(2, slots, rotated[:, :, self.heads :].transpose(1, 2))
@@ -82,7 +92,7 @@ class LlamaRunner:
             )  # (B, Hq, N, D)
             x = x + layer.o(a.transpose(1, 2).reshape(rows, tokens, -1))
             h = F.rms_norm(x, (x.shape[-1],), layer.post_norm, self.eps)
-            x = x + layer.down(gate(layer.gate_up(h)))
+            x = x + layer.down(self._gate(layer.gate_up(h)))
         return x
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ from emo_llama_ros.inference.kv_cache import KVCache
 from emo_llama_ros.inference.label_trie import LabelTrie
 from emo_llama_ros.inference.runner import LlamaRunner
 
+ALIGNMENT = 8  # slots; fused attention kernels want the rows of a mask to begin on 16 bytes
+
 
 def score(
     runner: LlamaRunner,
@@ -27,7 +29,8 @@ def score(
     `prefix + lengths[row]` on discards them.
 
     Args:
-        cache: slots 0..prefix of every row hold the common head of the prompts.
+        cache: slots 0..prefix of every row hold the common head of the prompts; there must be room for prompts and
+            labels, rounded up to 8 slots.
         embeds: (B, N, hidden), the prompts behind that head, right-padded.
         lengths: true number of tokens of each row of `embeds`.
     """
@@ -48,15 +51,16 @@ class TreePass:
         device: torch.device,
     ) -> None:
         nodes, rows = len(trie), len(lengths)
-        self.extent = prefix + padded + nodes
+        end = prefix + padded + nodes
+        self.extent = -(-end // ALIGNMENT) * ALIGNMENT
         self.token_ids = torch.tensor(trie.tokens, dtype=torch.long, device=device)  # (K,)
-        self.slots = torch.arange(prefix, self.extent, device=device)
+        self.slots = torch.arange(prefix, end, device=device)
         ends = torch.tensor(lengths, device=device)[:, None]  # (B, 1)
         depths = torch.tensor(trie.depths, dtype=torch.long, device=device)[None]  # (1, K)
         prompt_positions = torch.arange(prefix, prefix + padded, device=device).expand(rows, -1)
         self.positions = torch.cat([prompt_positions, prefix + ends + depths], 1)  # (B, N + K)
-        self.mask = torch.zeros(rows, 1, padded + nodes, self.extent, dtype=dtype, device=device)
-        self.mask.masked_fill_(~self._visible(trie, prefix, padded, ends, device), float("-inf"))
+        self.mask = torch.full((rows, 1, padded + nodes, self.extent), float("-inf"), dtype=dtype, device=device)
+        self.mask[..., :end].masked_fill_(self._visible(trie, prefix, padded, ends, device), 0)
         # Outputs that count: the last prompt token of each row, then every node.
         node_rows = torch.arange(padded, padded + nodes, device=device).expand(rows, -1)
         self.outputs = torch.cat([ends - 1, node_rows], 1)  # (B, 1 + K)

@@ -73,3 +73,26 @@ def test_quantized_layers_give_what_their_modules_give(kind):
                 new.weight = bnb.nn.Int8Params(child.weight.data, requires_grad=False, has_fp16_weights=False)
             setattr(module, name, new.to("cpu").eval())
     assert difference(llm, llm.dtype) < 2e-2
+
+
+def test_fused_nf4_matrices_give_what_their_parts_give():
+    bnb = pytest.importorskip("bitsandbytes")
+    from emo_llama_ros.inference.fused_linear import _fuse_nf4
+    from emo_llama_ros.model.bnb_linear import Nf4Linear, quantize_nf4
+
+    torch.manual_seed(0)
+    layers, weights = [], []
+    for rows in (256, 64, 128):  # grouped heads: parts of unequal size
+        entries = quantize_nf4(torch.randn(rows, 512), torch.float32)
+        layer = Nf4Linear(512, rows, bias=False, compute_dtype=torch.float32)
+        layer.install(entries, torch.device("cpu"))
+        weights.append(bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state))
+        layers.append(layer.eval())
+    x = torch.randn(1, 5, 512)
+    want = torch.cat([x @ weight.T for weight in weights], -1)
+    with torch.inference_mode():
+        got = _fuse_nf4(layers)(x)
+        parts = [bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state) for layer in layers]
+    torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-5)
+    for part, weight in zip(parts, weights, strict=True):
+        torch.testing.assert_close(part, weight, atol=1e-6, rtol=0)
