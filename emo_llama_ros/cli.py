@@ -14,6 +14,7 @@ import typer
 
 from emo_llama_ros import __version__
 from emo_llama_ros.commands.bag import bag
+from emo_llama_ros.commands.convert import convert
 from emo_llama_ros.commands.replay import replay
 from emo_llama_ros.errors import EmoError
 
@@ -28,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(bag)
+app.command()(convert)
 app.command()(replay)
 
 

@@ -1,4 +1,5 @@
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,13 @@ def msg_fields():
         return [match.group(1) for match in fields if match]
 
     return read
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoints(tmp_path_factory):
+    """Folders of random tiny EMO-LLaMAs with real tokenizers; see test/model/tiny_checkpoint.py."""
+    pytest.importorskip("torch", reason="needs the 'model' extra")
+    sys.path.insert(0, str(REPOSITORY / "test" / "model"))
+    from tiny_checkpoint import TinyCheckpoints
+
+    return TinyCheckpoints(tmp_path_factory.mktemp("checkpoints"))

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from emo_llama_ros import __version__
-from emo_llama_ros.errors import BadCheckpoint, MissingModel
+from emo_llama_ros.errors import BadCheckpoint, BadParameter, MissingModel
 from emo_llama_ros.labels import label_set
 from emo_llama_ros.model.configuration import FORMAT, EmoLlamaConfig, FaceConfig
 from emo_llama_ros.model.quantization import Method, as_method
@@ -85,8 +85,12 @@ class Checkpoint:
         return replace(self, config=replace(self.config, face=face))
 
 
-def open_checkpoint(folder: Path | str) -> Checkpoint:
-    """Read what a folder says about itself, ours or published LLaMA-VID; raise MissingModel or BadCheckpoint."""
+def open_checkpoint(folder: Path | str, config: EmoLlamaConfig | None = None) -> Checkpoint:
+    """Read what a folder says about itself, ours or published LLaMA-VID; raise MissingModel or BadCheckpoint.
+
+    `config` takes the place of a published `config.json`, which does not tell the sizes of vision tower and Q-Former
+    and so is read as a model of the published sizes.
+    """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise MissingModel(
@@ -95,7 +99,9 @@ def open_checkpoint(folder: Path | str) -> Checkpoint:
     values = read_json(folder / CONFIG)
     shards = find_shards(folder)
     if "format" not in values:
-        return Checkpoint(folder, EmoLlamaConfig.from_llava_dict(values), shards, None)
+        return Checkpoint(folder, config or EmoLlamaConfig.from_llava_dict(values), shards, None)
+    if config is not None:
+        raise BadParameter(f"{folder} describes itself completely; its config cannot be replaced.")
     return Checkpoint(folder, EmoLlamaConfig.from_dict(values), shards, read_manifest(folder))
 
 

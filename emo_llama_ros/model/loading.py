@@ -25,7 +25,7 @@ from emo_llama_ros.model.checkpoint import (
     write_checksums,
     write_description,
 )
-from emo_llama_ros.model.configuration import FaceConfig
+from emo_llama_ros.model.configuration import EmoLlamaConfig, FaceConfig
 from emo_llama_ros.model.face_mining import FaceBranch
 from emo_llama_ros.model.footprint import build_template, memory_need, parameter_count
 from emo_llama_ros.model.memory import FreeMemory, MemoryNeed, check_fits, is_out_of_memory, release_memory
@@ -78,6 +78,7 @@ def load_model(
     device: str = "auto",
     dtype: str = "auto",
     adapters: Sequence[Path | str] = (),
+    config: EmoLlamaConfig | None = None,
     new_face_branch: FaceConfig | None = None,
     verify: bool = True,
     attn_implementation: str | None = None,
@@ -85,13 +86,13 @@ def load_model(
     """Load a folder of ours or a published LLaMA-VID folder, ready to run (eval mode).
 
     quantization: auto, none, nf4, int8; "auto" keeps the checkpoint's own and takes NF4 for a large one that has none.
-    adapters: folders merged in order before quantization. new_face_branch: adds a face branch with random weights, for
-    training. verify=False skips reading all files for their checksums.
+    adapters: folders merged in order before quantization. config: see `open_checkpoint`. new_face_branch: adds a face
+    branch with random weights, for training. verify=False skips reading all files for their checksums.
     Raises MissingModel, BadCheckpoint, BadParameter, OutOfMemory, or EmoError when a quantized kernel does not work.
     """
     start = time.perf_counter()
     folders = [Path(adapter).expanduser() for adapter in adapters]
-    checkpoint = with_adapters_face(open_checkpoint(path), folders)
+    checkpoint = with_adapters_face(open_checkpoint(path, config), folders)
     if new_face_branch is not None:
         if checkpoint.config.face is not None:
             raise BadParameter(f"{checkpoint.folder} has a face branch already; it cannot get a new one.")
