@@ -26,6 +26,21 @@ def msg_fields():
 
 
 @pytest.fixture(scope="session")
+def media():
+    """Return the path of a real video or picture by name; skip where `emo_llama fetch --media` was not run."""
+    from emo_llama_ros.errors import MissingModel
+    from emo_llama_ros.fetch import media_file
+
+    def find(name: str) -> Path:
+        try:
+            return media_file(name)
+        except MissingModel as error:
+            pytest.skip(str(error))
+
+    return find
+
+
+@pytest.fixture(scope="session")
 def tiny_checkpoints(tmp_path_factory):
     """Folders of random tiny EMO-LLaMAs with real tokenizers; see test/model/tiny_checkpoint.py."""
     pytest.importorskip("torch", reason="needs the 'model' extra")
