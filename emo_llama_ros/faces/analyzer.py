@@ -1,0 +1,116 @@
+"""From an image to the faces in it, with everything that is measured on each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from emo_llama_ros.errors import BadParameter
+from emo_llama_ros.faces import blazeface, expression, face_mesh
+from emo_llama_ros.faces.alignment import margin_crop
+from emo_llama_ros.faces.blazeface import BlazeFace
+from emo_llama_ros.faces.expression import EmbeddedExpression, ExpressionReader, face_views
+from emo_llama_ros.faces.face import Box, Face, FaceAnalyzer, FloatArray
+from emo_llama_ros.faces.face_mesh import FaceMesh
+from emo_llama_ros.faces.measures import measure
+from emo_llama_ros.faces.pose import frontal
+from emo_llama_ros.faces.quality import flaws
+from emo_llama_ros.fetch import model_file
+from emo_llama_ros.frames import RgbImage
+from emo_llama_ros.options import Options
+
+
+def make_analyzer(options: Options) -> FaceAnalyzer:
+    """Return the analyzer that `options.analyzer` names.
+
+    Raises MissingModel or MissingDependency when a file or package that it needs is not there.
+    """
+    if options.analyzer == "insightface":
+        from emo_llama_ros.faces.insightface import InsightFaceAnalyzer
+
+        return InsightFaceAnalyzer(options)
+    return EmbeddedAnalyzer(options)
+
+
+class EmbeddedAnalyzer:
+    """Finds and measures faces with the small networks of `emo_llama fetch`: BlazeFace, face mesh, expression.
+
+    Every face has landmarks, pose, measures, expression and embedding: a find without a face mesh is no face. The box
+    is the one around the mesh.
+    """
+
+    def __init__(self, options: Options) -> None:
+        folder = options.models_folder
+        self._options = options
+        self._detector = BlazeFace(model_file(blazeface.NETWORK_FILE, folder))
+        self._mesh = FaceMesh(model_file(face_mesh.NETWORK_FILE, folder))
+        self._expression = make_expression_reader(options)
+
+    @property
+    def name(self) -> str:
+        """Names the networks in use."""
+        return f"blazeface+facemesh+{self._expression.name}"
+
+    def analyze(self, rgb: RgbImage) -> list[Face]:
+        """Return the faces of an RGB uint8 image (H, W, 3), the largest first."""
+        grey = to_grey(rgb)
+        faces = []
+        for detection in self._detector.detect(rgb):
+            mesh = self._mesh.locate(rgb, detection)
+            if mesh is not None:
+                faces.append(measured_face(rgb, grey, detection.score, mesh, self._expression, self._options))
+        return sorted(faces, key=lambda face: -face.box.width * face.box.height)
+
+
+def make_expression_reader(options: Options) -> ExpressionReader:
+    """Return the embedded expression network, or the user's ONNX classifier where `expression_model` names one."""
+    embedded = EmbeddedExpression(model_file(expression.NETWORK_FILE, options.models_folder))
+    if not options.expression_model:
+        return embedded
+    if not options.expression_labels:
+        raise BadParameter("The parameter expression_model needs expression_labels: a text file with one label a line.")
+    from emo_llama_ros.faces.onnx_expression import OnnxExpression
+
+    return OnnxExpression(
+        Path(options.expression_model).expanduser(), Path(options.expression_labels).expanduser(), embedded
+    )
+
+
+def measured_face(
+    rgb: RgbImage,
+    grey: npt.NDArray[np.uint8],
+    score: float,
+    mesh: FloatArray,
+    reader: ExpressionReader,
+    options: Options,
+) -> Face:
+    """Return the face with this mesh (468, 3), everything on it measured."""
+    box = box_of(mesh)
+    upright = frontal(mesh)
+    reading = reader.read(rgb, grey, face_views(mesh))
+    return Face(
+        box=box,
+        score=score,
+        crop=margin_crop(rgb, box),
+        landmarks=mesh,
+        pose=upright.pose,
+        expression=reading.probabilities,
+        measures=measure(upright),
+        embedding=reading.embedding,
+        flaws=flaws(grey, box, mesh, upright.pose, options),
+    )
+
+
+def box_of(points: FloatArray) -> Box:
+    """Return the box around points (N, 2 or more)."""
+    (x0, y0), (x1, y1) = points[:, :2].min(0).tolist(), points[:, :2].max(0).tolist()
+    return Box(x0, y0, x1 - x0, y1 - y0)
+
+
+def to_grey(rgb: RgbImage) -> npt.NDArray[np.uint8]:
+    """Return the luma (H, W) of an RGB image."""
+    import cv2
+
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)

@@ -1,0 +1,63 @@
+"""A TFLite network as a function from one array to its outputs."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emo_llama_ros.errors import MissingDependency, MissingModel
+from emo_llama_ros.faces.face import FloatArray
+
+
+class LiteRtNetwork:
+    """Run a float32 TFLite network with batch size 1.
+
+    `threads` is the size of its own thread pool. With `inner_shape`, the last hidden tensor of that shape (with its
+    leading 1) is returned as one more output. Raises MissingDependency when ai-edge-litert is not installed and
+    MissingModel when the file is not a network that it can run. Not thread-safe: use one object per thread.
+    """
+
+    def __init__(self, path: Path, threads: int = 1, inner_shape: tuple[int, ...] | None = None) -> None:
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise MissingDependency(
+                f"The face networks run with ai-edge-litert, which cannot be imported ({error}); "
+                "run `pip install ai-edge-litert==2.3.0`."
+            ) from error
+        try:
+            with warnings.catch_warnings():
+                # Keeping hidden tensors costs memory, of which the library warns; here it is some kilobytes.
+                warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
+                self._interpreter: Any = Interpreter(
+                    model_path=str(path), num_threads=threads, experimental_preserve_all_tensors=inner_shape is not None
+                )
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise MissingModel(f"{path} is not a network that ai-edge-litert can run ({error}).") from error
+        details = self._interpreter.get_input_details()[0]
+        self._input: int = details["index"]
+        self._outputs: list[int] = [d["index"] for d in self._interpreter.get_output_details()]
+        if inner_shape is not None:
+            self._outputs.append(self._inner(path, inner_shape))
+        self.input_shape: tuple[int, ...] = tuple(int(n) for n in details["shape"])
+        """(1, H, W, C)."""
+
+    def __call__(self, values: FloatArray) -> list[FloatArray]:
+        """Return the outputs for `values`, float32 of shape `input_shape`, each with its leading batch of 1 removed."""
+        self._interpreter.set_tensor(self._input, values)
+        self._interpreter.invoke()
+        return [np.asarray(self._interpreter.get_tensor(i)[0], np.float32) for i in self._outputs]
+
+    def _inner(self, path: Path, shape: tuple[int, ...]) -> int:
+        fitting = [
+            d["index"]
+            for d in self._interpreter.get_tensor_details()
+            if tuple(d["shape"]) == shape and d["dtype"] is np.float32
+        ]
+        if not fitting:
+            raise MissingModel(f"{path} has no hidden tensor of shape {shape}; it is not the expected network.")
+        return int(fitting[-1])

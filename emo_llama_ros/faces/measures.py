@@ -1,0 +1,69 @@
+"""Scale-free measures of a face's shape, from the mesh turned to face the camera.
+
+Lengths are in units of the outer eye corners' distance (about 9 cm), heights count upwards. Left and right are
+averaged. Numbers are vertices of the 468-point face mesh. Heights are taken from the eye corners, which no expression
+moves, or between two points of the same part.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from emo_llama_ros.faces.pose import Frontal
+
+_EYE_CORNERS = (33, 133, 362, 263)
+_INNER_EYE_CORNERS = (133, 362)
+_OUTER_EYE_CORNERS = (33, 263)
+_LIP_CORNERS = (61, 291)
+_UPPER_LIP_INNER = (82, 13, 312)
+_LOWER_LIP_INNER = (87, 14, 317)
+_UPPER_LIP_TOP = (0,)
+_LOWER_LIP_BOTTOM = (17,)
+_NOSE_BASE = (2,)
+_NOSE_WINGS = (98, 327)
+_CHIN = (152,)
+_INNER_BROWS = (55, 107, 336, 285)
+_OUTER_BROWS = (70, 63, 293, 300)
+_UPPER_LIDS = (160, 159, 158, 385, 386, 387)
+_LOWER_LIDS = (144, 145, 153, 380, 374, 373)
+_CHEEKS = (50, 205, 280, 425)
+
+HEIGHTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "lips_apart": (_UPPER_LIP_INNER, _LOWER_LIP_INNER),
+    "jaw_drop": (_NOSE_BASE, _CHIN),
+    "lip_corner_lift": (_LIP_CORNERS, (13, 14)),
+    "lip_corner_height": (_LIP_CORNERS, _EYE_CORNERS),
+    "upper_lip_thickness": (_UPPER_LIP_TOP, (13,)),
+    "lower_lip_thickness": ((14,), _LOWER_LIP_BOTTOM),
+    "upper_lip_height": (_UPPER_LIP_TOP, _EYE_CORNERS),
+    "philtrum_length": (_NOSE_BASE, _UPPER_LIP_TOP),
+    "chin_length": (_LOWER_LIP_BOTTOM, _CHIN),
+    "nose_wing_height": (_NOSE_WINGS, _INNER_EYE_CORNERS),
+    "inner_brow_height": (_INNER_BROWS, _INNER_EYE_CORNERS),
+    "outer_brow_height": (_OUTER_BROWS, _OUTER_EYE_CORNERS),
+    "eye_opening": (_UPPER_LIDS, _LOWER_LIDS),
+    "lower_lid_height": (_LOWER_LIDS, _EYE_CORNERS),
+    "cheek_height": (_CHEEKS, _EYE_CORNERS),
+}
+"""Measure → mean height of the first vertices above the second."""
+
+WIDTHS: dict[str, tuple[int, int]] = {
+    "mouth_width": (61, 291),
+    "nose_width": (98, 327),
+    "brow_gap": (55, 285),
+}
+"""Measure → horizontal distance of two vertices."""
+
+NAMES: tuple[str, ...] = (*HEIGHTS, *WIDTHS)
+"""All measures, in a fixed order."""
+
+
+def measure(face: Frontal) -> dict[str, float]:
+    """Return every measure of `NAMES` for one face."""
+    points: npt.NDArray[np.float64] = face.points
+    values = {
+        name: float(points[list(below), 1].mean() - points[list(above), 1].mean())
+        for name, (above, below) in HEIGHTS.items()
+    }
+    return values | {name: float(points[right, 0] - points[left, 0]) for name, (left, right) in WIDTHS.items()}
