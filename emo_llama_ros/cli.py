@@ -61,3 +61,7 @@ def main() -> None:
             raise
         print(f"emo_llama: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

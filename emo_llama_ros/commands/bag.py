@@ -23,12 +23,45 @@ def bag(
     duration: Annotated[float | None, typer.Option(help="Stop the webcam after this many seconds.", min=0.0)] = None,
     hold: Annotated[float, typer.Option(help="Seconds for which each still image is held.", min=0.0)] = 5.0,
     fps: Annotated[
-        float | None, typer.Option(help="At most this many frames per second; still images have 10 unless given.")
+        float | None,
+        typer.Option(help="At most this many frames per second; still images have 10 unless given.", min=0.1),
     ] = None,
     gap: Annotated[float, typer.Option(help="Seconds without a frame between two files.", min=0.0)] = 2.0,
     topic: Annotated[str, typer.Option(help="Topic of the images.")] = "/camera/image_raw",
+    frame_id: Annotated[str, typer.Option(help="frame_id of the images.")] = "camera",
     storage: Annotated[Storage, typer.Option(help="Storage plugin of rosbag2.")] = Storage.sqlite3,
     compressed: Annotated[bool, typer.Option("--compressed", help="Write JPEG images to TOPIC/compressed.")] = False,
 ) -> None:
     """Turn videos, still images or a webcam into a rosbag2."""
-    raise NotImplementedError
+    from itertools import chain
+
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from emo_llama_ros.bag_writer import BagWriter
+    from emo_llama_ros.media import file_frames, jpeg_frame, webcam_frames
+
+    if bool(files) == (webcam is not None):
+        raise typer.BadParameter("Give either files or --webcam.")
+    if webcam is not None:
+        frames = webcam_frames(webcam, fps, duration, frame_id)
+    else:
+        frames = file_frames(files or [], hold, fps, gap, frame_id)
+    name = "/" + topic.strip("/") + ("/compressed" if compressed else "")
+    first = next(frames, None)  # a file or camera that cannot be read shows before the bag is created
+    if first is None:
+        raise typer.BadParameter("These arguments give no frame.")
+    last = first
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed} frames"), TimeElapsedColumn())
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with BagWriter(out, storage.value) as writer, bar as progress:
+        task = progress.add_task(f"Writing {out.name}:", total=None)
+        try:
+            for last in chain([first], frames):
+                writer.write_image(name, jpeg_frame(last) if compressed else last)
+                progress.advance(task)
+        except KeyboardInterrupt:  # the usual end of a webcam recording
+            progress.stop()
+    seconds = (last.stamp_ns - first.stamp_ns) / 1e9
+    typer.echo(f"{out}: {writer.count} frames of {first.width}×{first.height}, {seconds:.1f} s on {name}")
