@@ -107,7 +107,7 @@ class Camera:
         )
 
     def _subscribe(self, message: type, topic: str) -> Any:
-        def create(**events: Callable[[Any], None]) -> Any:
+        def create(**events: Any) -> Any:
             callbacks = SubscriptionEventCallbacks(**events)
             return self._node.create_subscription(
                 message, topic, self._on_message, self._qos, event_callbacks=callbacks, raw=True

@@ -14,11 +14,11 @@ def shared_file(*parts: str) -> Path:
     """
     root = Path(__file__).resolve().parents[2]
     if not (root / "package.xml").is_file():
-        from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+        from ament_index_python.packages import get_package_share_directory
 
         try:
             root = Path(get_package_share_directory(PACKAGE))
-        except PackageNotFoundError:
-            # pip install into a virtual environment whose prefix is not on AMENT_PREFIX_PATH
+        except (LookupError, OSError):
+            # Installed by pip, and the virtual environment is not on AMENT_PREFIX_PATH: <prefix>/lib/pythonX/site-packages
             root = Path(__file__).resolve().parents[5] / "share" / PACKAGE
     return root.joinpath(*parts)

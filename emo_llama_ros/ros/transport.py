@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import MutableMapping
 from pathlib import Path
 
 # Fast DDS 2 (Humble, Jazzy) reads the first, Fast DDS 3 (Kilted and later) the second and warns about the first.
@@ -34,21 +35,23 @@ def profile_variable() -> str:
     return _OLD if os.environ.get("ROS_DISTRO", "").lower() in _FAST_DDS_2 else _NEW
 
 
-def use_shipped_profile() -> str:
+def use_shipped_profile(environment: MutableMapping[str, str] | None = None) -> str:
     """Make this process and its children use config/fastdds.xml, unless the user chose otherwise.
 
-    Call it before rclpy.init. Returns one sentence on what is in use and why.
+    Call it before rclpy.init; `environment` is that of another process instead. Returns one sentence on what is in use
+    and why.
     """
+    environment = os.environ if environment is None else environment
     for variable in _USER_CHOICES:
-        if os.environ.get(variable):
-            return f"Fast DDS follows the user's {variable}={os.environ[variable]}."
-    middleware = os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
+        if environment.get(variable):
+            return f"Fast DDS follows {variable}={environment[variable]}."
+    middleware = environment.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
     if "fastrtps" not in middleware:
         return f"{middleware} is in use, which needs no Fast DDS profile."
     path = profile_path()
     if not path.is_file():
         return f"The Fast DDS profile {path} is missing, so large images may be lost."
-    os.environ[profile_variable()] = str(path)
+    environment[profile_variable()] = str(path)
     return f"Fast DDS uses {path}: large images go through shared memory."
 
 
