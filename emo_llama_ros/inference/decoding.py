@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -19,8 +19,8 @@ EXTENT = 256  # slots; captured steps attend to a multiple of this
 class Detokenizer(Protocol):
     """The part of a tokenizer that is needed to read its tokens."""
 
-    def decode(self, token_ids: list[int], *, skip_special_tokens: bool = ...) -> str:
-        """Return the text of `token_ids`."""
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of `ids`, without special tokens."""
 
 
 def greedy_tokens(runner: LlamaRunner, cache: KVCache, logits: Tensor, position: int) -> Iterator[int]:
@@ -128,5 +128,5 @@ def stream_text(tokens: Iterable[int], tokenizer: Detokenizer) -> Iterator[str]:
 
 
 def _tail(tokenizer: Detokenizer, context: list[int], fresh: list[int]) -> str:
-    before = tokenizer.decode(context, skip_special_tokens=True) if context else ""
-    return tokenizer.decode(context + fresh, skip_special_tokens=True)[len(before) :]
+    before = tokenizer.decode(context) if context else ""
+    return tokenizer.decode(context + fresh)[len(before) :]
