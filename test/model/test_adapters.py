@@ -1,0 +1,218 @@
+"""LoRA and whole tensors are merged exactly as peft applies them, and nothing is merged silently in part."""
+
+import copy
+import json
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from emo_llama_ros.errors import BadCheckpoint, BadParameter, MissingModel
+from emo_llama_ros.model.adapters import read_adapter
+from emo_llama_ros.model.loading import load_model
+from emo_llama_ros.model.weights import resolver
+
+LLM_LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def random_lora(module, folder, **config):
+    """Wrap `module` with a random (not zero) LoRA by peft, save it, and return the wrapped module."""
+    settings = {"r": 4, "lora_alpha": 16, "target_modules": LLM_LINEARS, "init_lora_weights": False} | config
+    torch.manual_seed(7)
+    wrapped = peft.get_peft_model(module, peft.LoraConfig(**settings)).eval()
+    wrapped.save_pretrained(str(folder))
+    return wrapped
+
+
+@torch.inference_mode()
+def logits(llm):
+    return llm(torch.arange(3, 20)[None]).logits.float()
+
+
+def assert_same(got, expected):
+    """Equal up to the rounding of float32: 1e-5 of the largest logit."""
+    assert (got - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.fixture(scope="module")
+def base(tiny_checkpoints):
+    return tiny_checkpoints.ours()
+
+
+@pytest.fixture
+def model(base):
+    return load_model(base, device="cpu")[0]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"use_rslora": True},
+        {"target_modules": ["q_proj", "v_proj"], "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"q_proj": 3}},
+        {"target_modules": ["q_proj"], "layers_to_transform": [1]},
+    ],
+    ids=["plain", "rank-stabilised", "per-module rank and alpha", "one layer"],
+)
+def test_merged_equals_unmerged(base, model, tmp_path, config):
+    plain = logits(model.language_model)
+    wrapped = random_lora(model.language_model, tmp_path, **config)
+    merged, _ = load_model(base, device="cpu", adapters=[tmp_path])
+    assert (logits(wrapped) - plain).abs().max() > 1e-2
+    assert_same(logits(merged.language_model), logits(wrapped))
+
+
+def test_an_adapter_trained_on_the_whole_model_finds_its_place_too(base, model, tmp_path):
+    class Whole(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.config = {}
+            for name, child in model.named_children():
+                self.add_module(name, child)
+
+    wrapped = random_lora(Whole(), tmp_path)
+    assert any(".language_model.model.layers" in name for name in load_file(tmp_path / "adapter_model.safetensors"))
+    merged, _ = load_model(base, device="cpu", adapters=[tmp_path])
+    reference = wrapped.base_model.model.language_model
+    assert_same(logits(merged.language_model), logits(reference))
+
+
+def test_a_zero_adapter_changes_no_bit(base, model, tmp_path):
+    plain = logits(model.language_model)
+    random_lora(model.language_model, tmp_path, init_lora_weights=True)
+    merged, _ = load_model(base, device="cpu", adapters=[tmp_path])
+    assert torch.equal(logits(merged.language_model), plain)
+
+
+def test_two_adapters_add_up_in_order(base, model, tmp_path):
+    first = copy.deepcopy(model.language_model)
+    random_lora(first, tmp_path / "first")
+    torch.manual_seed(3)
+    stacked = peft.PeftModel.from_pretrained(model.language_model, str(tmp_path / "first")).merge_and_unload()
+    wrapped = random_lora(stacked, tmp_path / "second", r=2)
+    merged, _ = load_model(base, device="cpu", adapters=[tmp_path / "first", tmp_path / "second"])
+    assert_same(logits(merged.language_model), logits(wrapped))
+
+
+@pytest.mark.parametrize("method", ["nf4", "int8"])
+def test_adapters_are_merged_before_quantization(base, model, tmp_path, method):
+    """Quantizing the merged weights, not merging into quantized ones: the tensors are those of a merged checkpoint."""
+    from emo_llama_ros.model.loading import save_model
+
+    wrapped = random_lora(model.language_model, tmp_path / "adapter")
+    model.language_model = wrapped.merge_and_unload()
+    save_model(model, tmp_path / "merged")
+    expected = load_model(tmp_path / "merged", device="cpu", quantization=method)[0]
+    got = load_model(base, device="cpu", quantization=method, adapters=[tmp_path / "adapter"])[0]
+    assert (logits(got.language_model) - logits(expected.language_model)).abs().max() < 0.02
+    for (name, a), b in zip(got.state_dict().items(), expected.state_dict().values(), strict=True):
+        if a.dtype in (torch.uint8, torch.int8):
+            assert (a != b).float().mean() < 1e-3, name
+
+
+def test_lora_into_a_quantized_checkpoint_is_refused(tiny_checkpoints, model, tmp_path):
+    random_lora(model.language_model, tmp_path)
+    with pytest.raises(BadCheckpoint, match="merged before quantization"):
+        load_model(tiny_checkpoints.ours(quantization="nf4"), device="cpu", adapters=[tmp_path])
+
+
+def test_whole_tensors_replace_those_of_the_base(base, model, tmp_path):
+    name = "token_generation.query_projector.weight"
+    value = torch.randn_like(model.state_dict()[name])
+    save_file({name: value}, tmp_path / "non_lora_trainables.safetensors")
+    merged, _ = load_model(base, device="cpu", adapters=[tmp_path])
+    assert torch.equal(merged.state_dict()[name], value)
+
+
+def test_published_non_lora_trainables_are_read_under_their_published_names(base, model, tmp_path):
+    value = torch.randn_like(model.state_dict()["token_generation.content_projector.0.weight"])
+    torch.save({"base_model.model.model.mm_projector.0.weight": value}, tmp_path / "non_lora_trainables.bin")
+    merged, _ = load_model(base, device="cpu", adapters=[tmp_path])
+    assert torch.equal(merged.state_dict()["token_generation.content_projector.0.weight"], value)
+
+
+def test_modules_that_peft_saved_whole_are_merged(base, model, tmp_path):
+    wrapped = random_lora(model.language_model, tmp_path, modules_to_save=["lm_head"])
+    with torch.no_grad():
+        wrapped.base_model.model.lm_head.modules_to_save["default"].weight.add_(0.1)
+    wrapped.save_pretrained(str(tmp_path))
+    merged, _ = load_model(base, device="cpu", adapters=[tmp_path])
+    assert_same(logits(merged.language_model), logits(wrapped))
+
+
+def test_an_adapter_can_bring_the_face_branch(tiny_checkpoints, tmp_path):
+    from emo_llama_ros.model.checkpoint import Manifest, write_description
+
+    trained = tiny_checkpoints.model(tiny_checkpoints.config(face=True), seed=3)
+    face = {name: tensor for name, tensor in trained.state_dict().items() if name.startswith("face_branch.")}
+    save_file(face, tmp_path / "non_lora_trainables.safetensors")
+    write_description(tmp_path, trained.config, Manifest())
+    model, report = load_model(tiny_checkpoints.ours(face=False), device="cpu", adapters=[tmp_path])
+    assert report.checkpoint.config.face == trained.config.face
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in face.items())
+
+    face.pop("face_branch.projector.bias")
+    save_file(face, tmp_path / "non_lora_trainables.safetensors")
+    with pytest.raises(BadCheckpoint, match=r"lacks the tensor 'face_branch\.projector\.bias'"):
+        load_model(tiny_checkpoints.ours(face=False), device="cpu", adapters=[tmp_path])
+
+
+def rewritten(folder, change):
+    file = folder / "adapter_model.safetensors"
+    tensors = load_file(file)
+    save_file(change(tensors), file)
+
+
+def first(tensors, part="lora_A"):
+    return next(name for name in tensors if part in name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: {name.replace("layers", "blocks"): v for name, v in t.items()}, "fits no tensor of this model"),
+        (lambda t: {**t, "base_model.model.model.layers.9.mlp.up_proj.lora_A.weight": torch.ones(4, 64)}, "layers.9"),
+        (lambda t: {name: v for name, v in t.items() if name != first(t)}, "lacks one of its two"),
+        (lambda t: {**t, first(t): t[first(t)][:, :-1].contiguous()}, "has shape"),
+        (lambda t: {**t, first(t): t[first(t)][:-1].contiguous()}, "lacks one of its two"),
+        (lambda t: {first(t).replace("lora_A", "lora_magnitude_vector"): torch.ones(64)}, "kind of LoRA"),
+        (lambda t: {"base_model.model.lm_head.weight": torch.zeros(384, 64)}, "holds no LoRA"),
+    ],
+    ids=["renamed", "unknown layer", "half a pair", "wrong width", "wrong rank", "dora", "empty"],
+)
+def test_an_adapter_that_would_load_in_part_is_refused_by_name(base, model, tmp_path, change, message):
+    random_lora(model.language_model, tmp_path)
+    rewritten(tmp_path, change)
+    with pytest.raises(BadCheckpoint, match=message):
+        load_model(base, device="cpu", adapters=[tmp_path])
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"use_dora": True}, {"peft_type": "IA3"}, {"init_lora_weights": "pissa_niter_4"}, {"lora_bias": True}],
+    ids=str,
+)
+def test_kinds_of_adapters_that_cannot_be_merged_are_refused(base, model, tmp_path, setting):
+    random_lora(model.language_model, tmp_path)
+    config = tmp_path / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | setting))
+    with pytest.raises(BadCheckpoint, match="merge it with peft"):
+        load_model(base, device="cpu", adapters=[tmp_path])
+
+
+def test_every_tensor_of_an_adapter_file_is_accounted_for(model, tmp_path):
+    names = resolver(model.state_dict())
+    random_lora(model.language_model, tmp_path)
+    adapter = read_adapter(tmp_path, names)
+    assert 2 * len(adapter.lora) == len(load_file(tmp_path / "adapter_model.safetensors")) == 2 * 7 * 2
+
+
+def test_an_empty_adapter_folder_is_refused(base, tmp_path):
+    with pytest.raises(MissingModel, match="holds no adapter"):
+        load_model(base, device="cpu", adapters=[tmp_path])
+
+
+def test_a_second_face_branch_is_refused(base, model):
+    with pytest.raises(BadParameter, match="already"):
+        load_model(base, device="cpu", new_face_branch=model.config.face)
