@@ -48,6 +48,18 @@ class EngineStats:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveStats:
+    """What the model side counts, wherever it runs; see `EngineStats` for the meaning."""
+
+    clips: Mapping[str, int]
+    people: int
+    latency_ms: Mapping[str, tuple[float, float]]
+    last_bad_image: str
+    busy_s: float
+    """How long the model has been at its present work; 0 when it is idle or still loading."""
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """A request of the ask action: who, and what to ask; empty text asks for label and reasoning only."""
 

@@ -26,12 +26,11 @@ import psutil
 
 import emo_llama_ros
 from emo_llama_ros.backends.backend import Backend, ModelInfo
-from emo_llama_ros.engine import Engine, EngineState, EngineStats, Question
+from emo_llama_ros.engine import Engine, EngineState, EngineStats, LiveStats, Question
 from emo_llama_ros.estimate import Estimate, Stage
 from emo_llama_ros.frames import RawFrame
 from emo_llama_ros.intake import FrameIntake
 from emo_llama_ros.latencies import Latencies
-from emo_llama_ros.live import LiveModelSide, LiveStats
 from emo_llama_ros.options import Options, check
 
 OnEstimate = Callable[[Estimate], None]
@@ -111,6 +110,9 @@ class InProcessEngine:
     """The model side in two threads of this process: for tests, and where a second process is unwanted."""
 
     def __init__(self, options: Options, on_estimate: OnEstimate, backend: Backend | None = None) -> None:
+        # Imported here, because a node whose worker is a process needs none of the networks and libraries behind it.
+        from emo_llama_ros.live import LiveModelSide
+
         self._desk = _Desk(on_estimate)
         self._intake = FrameIntake(options)
         self._side = LiveModelSide(options, self._desk, backend)

@@ -12,18 +12,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from emo_llama_ros.answers import announced, explained, label_estimate, nobody_estimate
 from emo_llama_ros.backends.backend import Backend, LabelAnswer, ModelInfo
 from emo_llama_ros.backends.registry import make_backend
-from emo_llama_ros.engine import EngineState, Question
+from emo_llama_ros.engine import EngineState, LiveStats, Question
 from emo_llama_ros.errors import BadImage, EmoError
 from emo_llama_ros.estimate import Estimate, StageTiming, Status
 from emo_llama_ros.faces.analyzer import make_analyzer
 from emo_llama_ros.frames import RawFrame
-from emo_llama_ros.images import choose_converter
+from emo_llama_ros.images import make_converter
 from emo_llama_ros.latencies import Latencies
 from emo_llama_ros.options import Options
 from emo_llama_ros.perception import Perception
@@ -32,18 +32,6 @@ from emo_llama_ros.scheduler import LabelJob, ReasoningJob, Scheduler
 MAX_BATCH = 8
 """People whose clips go through the model at once."""
 _IDLE_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class LiveStats:
-    """What the model side counts; see `EngineStats` for the meaning."""
-
-    clips: dict[str, int]
-    people: int
-    latency_ms: dict[str, tuple[float, float]]
-    last_bad_image: str
-    busy_s: float
-    """How long the model has been at its present work; 0 when it is idle or still loading."""
 
 
 class Sink(Protocol):
@@ -78,7 +66,7 @@ class LiveModelSide:
         self._ended: deque[str] = deque()
         self._busy_since_ns = 0
         self._ready = threading.Event()
-        self._converter = choose_converter(options.image_converter)
+        self._converter = make_converter(options)
         self._thread = threading.Thread(target=self._run, name="emo_llama model", daemon=True)
 
     def start(self) -> None:
@@ -91,7 +79,7 @@ class LiveModelSide:
             return "not_ready"
         try:
             with self._latencies.measure("decode"):
-                frame = self._converter.decode(raw, self._options.max_image_megapixels)
+                frame = self._converter.decode(raw)
         except BadImage as error:
             self._last_bad_image = str(error)
             return "bad_image"

@@ -19,7 +19,7 @@ from emo_llama_ros.estimate import Estimate, Status
 from emo_llama_ros.faces.analyzer import make_analyzer
 from emo_llama_ros.faces.face import FaceAnalyzer
 from emo_llama_ros.frames import RawFrame
-from emo_llama_ros.images import choose_converter
+from emo_llama_ros.images import make_converter
 from emo_llama_ros.latencies import Latencies
 from emo_llama_ros.options import Options
 from emo_llama_ros.perception import Perception
@@ -33,7 +33,7 @@ class Pipeline:
         self._options = options
         self._backend = backend or make_backend(options)
         self._analyzer = analyzer
-        self._converter = choose_converter(options.image_converter)
+        self._converter = make_converter(options)
         self._gate = FrameGate(options)
         self._reasoning_turns: dict[str, StampGrid] = {}
         self._frames: Counter[str] = Counter()
@@ -71,7 +71,7 @@ class Pipeline:
             return []
         try:
             with self._latencies.measure("decode"):
-                frame = self._converter.decode(raw, self._options.max_image_megapixels)
+                frame = self._converter.decode(raw)
         except BadImage as error:
             self._frames["bad_image"] += 1
             self._last_bad_image = str(error)
