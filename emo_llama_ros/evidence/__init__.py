@@ -8,7 +8,14 @@ from emo_llama_ros.evidence.claims import About, Claim, holds
 from emo_llama_ros.evidence.facts import Evidence, Phase, Trend
 from emo_llama_ros.evidence.reading import parse, sentences
 from emo_llama_ros.evidence.vocabulary import TYPICAL, UNITS, Unit
-from emo_llama_ros.evidence.wording import describe, describe_changes
+from emo_llama_ros.evidence.wording import (
+    change_sentences,
+    describe,
+    describe_changes,
+    label_sentence,
+    movement_sentence,
+    noun,
+)
 
 __all__ = [
     "TYPICAL",
@@ -19,9 +26,13 @@ __all__ = [
     "Phase",
     "Trend",
     "Unit",
+    "change_sentences",
     "describe",
     "describe_changes",
     "holds",
+    "label_sentence",
+    "movement_sentence",
+    "noun",
     "parse",
     "sentences",
 ]

@@ -32,11 +32,11 @@ def describe(
     words of time, for a single image. At most `most` movements are named. `variant` picks among equivalent openings.
     """
     top = max(range(len(labels)), key=lambda i: probabilities[i])
-    sentences = [_label_sentence(probabilities, labels, top, variant)]
+    sentences = [label_sentence(probabilities, labels, variant)]
     if not still:
-        sentences += _phase_sentences(phases)
+        sentences += change_sentences(phases)
     strongest = sorted(evidences, key=lambda e: (-e.intensity, e.unit))[:most]
-    sentences += [_evidence_sentence(e, still) for e in strongest]
+    sentences += [movement_sentence(e, still) for e in strongest]
     if not evidences:
         sentences.append("No clear facial movement was measured.")
     elif typical := TYPICAL.get(labels[top]):
@@ -47,26 +47,29 @@ def describe(
 
 def describe_changes(evidences: Sequence[Evidence], phases: Sequence[Phase], last_s: float) -> str:
     """Return what began, ended or changed in the last `last_s` seconds of a clip."""
-    sentences = _phase_sentences(phases, last_s)
+    sentences = change_sentences(phases, last_s)
     for e in sorted(evidences, key=lambda e: (-e.intensity, e.unit)):
         began = e.onset_s is not None and e.onset_s <= last_s
         ended = 0 < e.offset_s <= last_s
         moving = e.trend is not Trend.STEADY and e.offset_s == 0
         if began or ended or moving:
-            sentences.append(_evidence_sentence(e))
+            sentences.append(movement_sentence(e))
     return " ".join(sentences) or f"Nothing changed in the last {last_s:.1f} s."
 
 
-def _label_sentence(probabilities: Sequence[float], labels: Sequence[str], top: int, variant: int) -> str:
+def label_sentence(probabilities: Sequence[float], labels: Sequence[str], variant: int = 0) -> str:
+    """Return which expression the face shows, how certainly, and the runner-up if there is one."""
+    top = max(range(len(labels)), key=lambda i: probabilities[i])
     how = _word(CERTAINTY, probabilities[top])
-    sentence = _OPENINGS[variant % len(_OPENINGS)].format(how=how, what=_noun(labels[top]))
+    sentence = _OPENINGS[variant % len(_OPENINGS)].format(how=how, what=noun(labels[top]))
     second = max((i for i in range(len(labels)) if i != top), key=lambda i: probabilities[i], default=top)
     if second != top and probabilities[second] >= SECOND_READING:
-        sentence += f"; a weaker reading is {_noun(labels[second])}"
+        sentence += f"; a weaker reading is {noun(labels[second])}"
     return sentence + "."
 
 
-def _phase_sentences(phases: Sequence[Phase], last_s: float = math.inf) -> list[str]:
+def change_sentences(phases: Sequence[Phase], last_s: float = math.inf) -> list[str]:
+    """Return one sentence for each change of the expression in the last `last_s` seconds."""
     return [
         f"The expression changed from {before.label} to {after.label} {after.start_s:.1f} s before the end."
         for before, after in pairwise(phases)
@@ -74,7 +77,8 @@ def _phase_sentences(phases: Sequence[Phase], last_s: float = math.inf) -> list[
     ]
 
 
-def _evidence_sentence(e: Evidence, still: bool = False) -> str:
+def movement_sentence(e: Evidence, still: bool = False) -> str:
+    """Return one movement with its strength and, unless `still`, its time and trend."""
     unit = UNITS[e.unit]
     what = f"{_word(STRENGTH, e.intensity)} {unit.state} (AU{e.unit})"
     is_, was, has_been = ("are", "were", "have been") if unit.plural else ("is", "was", "has been")
@@ -89,7 +93,8 @@ def _evidence_sentence(e: Evidence, still: bool = False) -> str:
     return f"The {unit.subject} {has_been} {what} for the last {e.onset_s:.1f} s{trend}."
 
 
-def _noun(label: str) -> str:
+def noun(label: str) -> str:
+    """Return the label as it stands in a sentence."""
     return "a neutral expression" if label == "neutral" else label
 
 
