@@ -1,0 +1,126 @@
+"""A training recipe: one YAML file with every hyper-parameter of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from emo_llama_ros.errors import BadParameter
+
+LANGUAGE_MODEL_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """Low-rank adapters on the language model's linears; names as in `peft.LoraConfig`."""
+
+    r: int = 64
+    alpha: int = 128
+    dropout: float = 0.05
+    target_modules: tuple[str, ...] = LANGUAGE_MODEL_LINEARS
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterGroup:
+    """Parameters that train with one learning rate: those whose name contains one of `modules` as a dotted part."""
+
+    name: str
+    modules: tuple[str, ...]
+    learning_rate: float
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What is trained: a checkpoint folder, or random weights of a configuration."""
+
+    checkpoint: str = ""
+    config: str = ""
+    """YAML file or preset with the fields of `EmoLlamaConfig`; used when there is no checkpoint."""
+    quantization: str = "none"
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One run of the trainer. `training` holds fields of `transformers.TrainingArguments`, under their own names."""
+
+    name: str
+    data: Mapping[str, Any]
+    training: Mapping[str, Any]
+    smoke: Mapping[str, Any] = field(default_factory=dict)
+    """What `--smoke` changes in `training`."""
+    balance: float = 1.0
+    """0 samples items as they come, 1 gives every label the same share of an epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A whole run: stages train the same model one after the other."""
+
+    name: str
+    output: str
+    seed: int
+    model: Model
+    groups: tuple[ParameterGroup, ...]
+    stages: tuple[Stage, ...]
+    lora: Lora | None = None
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe; raise BadParameter naming the first key that is missing, unknown or of the wrong kind."""
+    path = Path(path)
+    if not path.is_file():
+        raise BadParameter(f"There is no recipe {path}; the shipped ones lie in config/train.")
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise BadParameter(f"{path} is not valid YAML: {error}") from error
+    top = _section(Recipe, raw, str(path))
+    top["model"] = Model(**_section(Model, top["model"], f"{path}: model"))
+    top["lora"] = Lora(**_section(Lora, top["lora"], f"{path}: lora")) if top.get("lora") else None
+    top["groups"] = tuple(
+        ParameterGroup(**_section(ParameterGroup, entry, f"{path}: groups[{i}]"))
+        for i, entry in enumerate(top["groups"])
+    )
+    top["stages"] = tuple(
+        Stage(**_section(Stage, entry, f"{path}: stages[{i}]")) for i, entry in enumerate(top["stages"])
+    )
+    if not top["stages"]:
+        raise BadParameter(f"{path} has no stages, so there is nothing to train.")
+    return Recipe(**top)
+
+
+def _section(kind: type, raw: Any, where: str) -> dict[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise BadParameter(f"{where} must be a table of keys and values.")
+    known = {f.name: f for f in fields(kind)}
+    for key in raw:
+        if key not in known:
+            raise BadParameter(f"{where} has an unknown key '{key}'; known are {', '.join(known)}.")
+    values: dict[str, Any] = {}
+    for name, spec in known.items():
+        if name in raw:
+            values[name] = _typed(str(spec.type), raw[name], f"{where}.{name}")
+        elif spec.default is spec.default_factory:  # both MISSING: no default
+            raise BadParameter(f"{where} lacks the key '{name}'.")
+    return values
+
+
+def _typed(kind: str, value: Any, where: str) -> Any:
+    if kind == "float":
+        try:
+            return float(value)  # YAML reads 1e-4 as a string
+        except (TypeError, ValueError):
+            raise BadParameter(f"{where} must be a number, not {value!r}.") from None
+    if kind in ("int", "str") and type(value).__name__ != kind:
+        raise BadParameter(f"{where} must be of type {kind}, not {value!r}.")
+    if kind.startswith("tuple["):
+        if not isinstance(value, list):
+            raise BadParameter(f"{where} must be a list.")
+        return tuple(value)
+    return value

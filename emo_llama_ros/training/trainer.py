@@ -1,0 +1,170 @@
+"""Instruction tuning of an EMO-LLaMA: transformers' Trainer with our parameter groups, sampler, figures and log.
+
+Mixed precision, gradient accumulation and checkpointing, schedules, several GPUs (`accelerate launch`) and resuming
+are the Trainer's own; a recipe sets them under the names of `transformers.TrainingArguments`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, Sampler
+from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from emo_llama_ros.errors import BadParameter
+from emo_llama_ros.model.modeling import EmoLlama
+from emo_llama_ros.training.collate import Collate, Item, Tunable
+from emo_llama_ros.training.progress import LOG_NAME, JsonLog, ProgressBar
+from emo_llama_ros.training.recipe import ParameterGroup, Stage
+
+
+def fit(
+    model: EmoLlama,
+    stage: Stage,
+    groups: Sequence[ParameterGroup],
+    items: Dataset[Item],
+    collate: Collate,
+    output: Path,
+    *,
+    seed: int,
+    sampler: Sampler[int] | None = None,
+    held_out: Dataset[Item] | None = None,
+    smoke: bool = False,
+    resume: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> dict[str, float]:
+    """Train `model` in place through one stage and return its last figures.
+
+    Checkpoints, of what trains only, go to `output`/stage; `resume` goes on from the newest and ends at the very
+    weights that an uninterrupted run gives. The JSON log is `output`/log.jsonl. Raise BadParameter when the recipe
+    names a field that TrainingArguments does not have, or when there is nothing to resume.
+    """
+    folder = output / stage.name
+    arguments = _arguments(stage, folder, seed, smoke)
+    tunable = Tunable(model)
+    parameters = trainable_groups(tunable, groups)
+    trainer = AnswerTrainer(
+        model=tunable,
+        args=arguments,
+        data_collator=collate,
+        train_dataset=items,
+        eval_dataset=held_out,
+        compute_metrics=answer_metrics,
+        optimizers=(torch.optim.AdamW(parameters, betas=(arguments.adam_beta1, arguments.adam_beta2)), None),
+        callbacks=[ProgressBar(stage.name), JsonLog(output / LOG_NAME, stage.name), *callbacks],
+        sampler=sampler,
+    )
+    checkpoint = get_last_checkpoint(str(folder)) if resume and folder.is_dir() else None
+    if resume and checkpoint is None:
+        raise BadParameter(f"There is no checkpoint in {folder} to resume from; start without --resume.")
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if held_out is not None:
+        trainer.evaluate()
+    model.eval()
+    figures: dict[str, float] = {}
+    for entry in trainer.state.log_history:
+        figures.update(entry)
+    return figures
+
+
+def trainable_groups(model: nn.Module, groups: Sequence[ParameterGroup]) -> list[dict[str, Any]]:
+    """Let the groups train and freeze everything else; return the optimizer's parameter groups.
+
+    A parameter belongs to the first group with a module that is a dotted part of its name. Biases and norms are never
+    decayed. Raise BadParameter for a group that matches nothing.
+    """
+    members: dict[str, dict[bool, list[nn.Parameter]]] = {g.name: {True: [], False: []} for g in groups}
+    for name, parameter in model.named_parameters():
+        group = next((g for g in groups if any(f".{m}." in f".{name}." for m in g.modules)), None)
+        # Quantized weights are integers: they cannot train, whatever group names them.
+        parameter.requires_grad_(group is not None and parameter.is_floating_point())
+        if group is not None and parameter.requires_grad:
+            members[group.name][parameter.ndim > 1].append(parameter)
+    for group in groups:
+        if not any(members[group.name].values()):
+            raise BadParameter(f"No parameter of the model belongs to the group '{group.name}' ({group.modules}).")
+    return [
+        {"params": parameters, "lr": group.learning_rate, "weight_decay": group.weight_decay if decays else 0.0}
+        for group in groups
+        for decays, parameters in members[group.name].items()
+        if parameters
+    ]
+
+
+def trainable_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return what a run changes: the parameters that train, and the buffers that are saved with a model."""
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    frozen = {name for name, _ in model.named_parameters()} - trained
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
+
+
+class AnswerTrainer(Trainer):
+    """Trainer that samples by `sampler`, counts right answer tokens, and checkpoints only what trains."""
+
+    def __init__(self, *args: Any, sampler: Sampler[int] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sampler = sampler
+        self._counts: Tensor | float = 0.0
+
+    def _get_train_sampler(self, train_dataset: Dataset[Item] | None = None) -> Sampler[int] | None:
+        return self._sampler or super()._get_train_sampler(train_dataset)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Return the model's loss, and count the right answer tokens on the way."""
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if model.training:
+            self._counts = self._counts + outputs["counts"].detach().sum(0)
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Add the accuracy since the last log."""
+        if "loss" in logs and isinstance(self._counts, Tensor):
+            right, answered, _ = self.accelerator.reduce(self._counts.double(), reduction="sum").tolist()
+            logs["token_accuracy"] = right / max(answered, 1.0)
+            self._counts = 0.0
+        super().log(logs, *args, **kwargs)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        assert self.model is not None
+        super()._save(output_dir, trainable_state(self.model))
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # Frozen weights are missing in our checkpoints on purpose; anything unexpected is not.
+        if load_result.unexpected_keys:
+            raise BadParameter(f"The checkpoint does not fit this recipe: it has {load_result.unexpected_keys[0]}.")
+
+
+def answer_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """Return the share of right answer tokens, and of answers that are right from end to end."""
+    counts: Any = prediction.predictions
+    right, answered, whole = counts.sum(0)
+    return {"token_accuracy": float(right / answered), "answer_accuracy": float(whole / len(counts))}
+
+
+def _arguments(stage: Stage, folder: Path, seed: int, smoke: bool) -> TrainingArguments:
+    fixed: dict[str, Any] = {
+        "output_dir": str(folder),
+        "seed": seed,
+        "data_seed": seed,
+        "remove_unused_columns": False,
+        "label_names": ["labels"],
+        "report_to": [],
+        "disable_tqdm": True,
+    }
+    try:
+        return TrainingArguments(**(dict(stage.training) | (dict(stage.smoke) if smoke else {}) | fixed))
+    except TypeError as error:
+        raise BadParameter(
+            f"Stage '{stage.name}' sets something that TrainingArguments does not have: {error}."
+        ) from None
