@@ -1,0 +1,95 @@
+"""The light backend: the expression network over a whole clip, and evidence that was measured, not imagined.
+
+No language model: a few microseconds per clip, for robots with little power to spare and as a yardstick for the
+others. Its network looks at single faces; this module weighs the faces of a clip, calibrates the result, and words the
+measured action units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from emo_llama_ros import calibration
+from emo_llama_ros.backends.backend import LabelAnswer, ModelInfo
+from emo_llama_ros.clips import SECOND_NS, Clip
+from emo_llama_ros.errors import BadParameter
+from emo_llama_ros.estimate import Status
+from emo_llama_ros.faces.face import FloatArray, QualityFlaw
+from emo_llama_ros.labels import RAF_DB
+from emo_llama_ros.options import Options
+
+HALF_LIFE_S = 0.5
+"""A face this much older than the newest counts half as much: recent enough to follow an onset within half a second,
+long enough to outvote a single wrong frame."""
+_FLOOR = 1e-3
+"""Smallest probability that one frame may give a label: no single frame can veto."""
+
+
+class ExpressionBackend:
+    """Labels a clip by the recency-weighted mean of the expression network's log-probabilities."""
+
+    def __init__(self, options: Options) -> None:
+        if options.label_set != RAF_DB.name:
+            raise BadParameter(
+                f"The expression backend knows the label set '{RAF_DB.name}' only, not '{options.label_set}'."
+            )
+        self._options = options
+        self._info: ModelInfo | None = None
+        self._calibration = calibration.IDENTITY
+
+    @property
+    def info(self) -> ModelInfo:
+        if self._info is None:
+            raise RuntimeError("The backend is not loaded.")
+        return self._info
+
+    def load(self) -> None:
+        path = self._options.calibration_file
+        self._calibration = calibration.load(Path(path), RAF_DB) if path else calibration.IDENTITY
+        network = Path(self._options.expression_model).stem or "fer"
+        self._info = ModelInfo(
+            backend="expression",
+            model=f"expression/{network}",
+            label_set=RAF_DB,
+            dtype="float32",
+            calibration=self._calibration.description,
+        )
+
+    def label(self, clips: Sequence[Clip]) -> list[LabelAnswer]:
+        return [self._label(clip) for clip in clips]
+
+    def explain(
+        self, clip: Clip, answer: LabelAnswer, question: str = "", cancelled: Callable[[], bool] = lambda: False
+    ) -> Iterator[str]:
+        yield ""
+
+    def forget(self, face_id: str) -> None:
+        """Nothing is cached."""
+
+    def close(self) -> None:
+        self._info = None
+
+    def _label(self, clip: Clip) -> LabelAnswer:
+        scores = clip_scores(clip)
+        if scores is None:
+            sentence = "The expression network gave no reading of this face."
+            return LabelAnswer((), status=Status.ERROR, message=sentence)
+        return LabelAnswer(self._calibration.apply(scores.tolist()))
+
+
+def clip_scores(clip: Clip) -> FloatArray | None:
+    """Return the log-probability of each label over the clip, (7,) in the order of RAF_DB; None without a reading.
+
+    A face of age t weighs 2^(-t / HALF_LIFE_S). Faces with a flaw count only where no face is without.
+    """
+    read = [(s, f) for s, f in zip(clip.stamps_ns, clip.faces, strict=True) if f.expression is not None]
+    good = [(s, f) for s, f in read if f.flaws is QualityFlaw.NONE] or read
+    if not good:
+        return None
+    ages_s = np.array([clip.stamp_ns - stamp for stamp, _ in good]) / SECOND_NS
+    weights = 2.0 ** (-ages_s / HALF_LIFE_S)
+    logs = np.log(np.maximum([face.expression for _, face in good], _FLOOR))
+    return np.asarray(weights @ logs / weights.sum(), np.float32)
