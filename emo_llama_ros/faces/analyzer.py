@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from emo_llama_ros.errors import BadParameter
-from emo_llama_ros.faces import blazeface, expression, face_mesh
+from emo_llama_ros.faces import blazeface, expression, eyes, face_mesh
 from emo_llama_ros.faces.alignment import margin_crop
 from emo_llama_ros.faces.blazeface import BlazeFace
 from emo_llama_ros.faces.expression import EmbeddedExpression, ExpressionReader, face_views
+from emo_llama_ros.faces.eyes import Eyes
 from emo_llama_ros.faces.face import Box, Face, FaceAnalyzer, FloatArray
 from emo_llama_ros.faces.face_mesh import FaceMesh
 from emo_llama_ros.faces.measures import measure
@@ -34,8 +35,34 @@ def make_analyzer(options: Options) -> FaceAnalyzer:
     return EmbeddedAnalyzer(options)
 
 
+class FaceReader:
+    """Measures everything there is to measure on a face whose mesh is known."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._eyes = Eyes(model_file(eyes.NETWORK_FILE, options.models_folder))
+        self.expression = make_expression_reader(options)
+
+    def read(self, rgb: RgbImage, grey: npt.NDArray[np.uint8], score: float, mesh: FloatArray) -> Face:
+        """Return the face with this mesh (468, 3) in an image given as RGB (H, W, 3) and grey (H, W)."""
+        box = box_of(mesh)
+        upright = frontal(mesh)
+        reading = self.expression.read(rgb, grey, face_views(mesh))
+        return Face(
+            box=box,
+            score=score,
+            crop=margin_crop(rgb, box),
+            landmarks=mesh,
+            pose=upright.pose,
+            expression=reading.probabilities,
+            measures=measure(upright, self._eyes.opening(rgb, mesh)),
+            embedding=reading.embedding,
+            flaws=flaws(grey, box, mesh, upright.pose, self._options),
+        )
+
+
 class EmbeddedAnalyzer:
-    """Finds and measures faces with the small networks of `emo_llama fetch`: BlazeFace, face mesh, expression.
+    """Finds and measures faces with the small networks of `emo_llama fetch`: BlazeFace, face mesh, iris, expression.
 
     Every face has landmarks, pose, measures, expression and embedding: a find without a face mesh is no face. The box
     is the one around the mesh.
@@ -43,15 +70,14 @@ class EmbeddedAnalyzer:
 
     def __init__(self, options: Options) -> None:
         folder = options.models_folder
-        self._options = options
         self._detector = BlazeFace(model_file(blazeface.NETWORK_FILE, folder))
         self._mesh = FaceMesh(model_file(face_mesh.NETWORK_FILE, folder))
-        self._expression = make_expression_reader(options)
+        self._reader = FaceReader(options)
 
     @property
     def name(self) -> str:
         """Names the networks in use."""
-        return f"blazeface+facemesh+{self._expression.name}"
+        return f"blazeface+facemesh+{self._reader.expression.name}"
 
     def analyze(self, rgb: RgbImage) -> list[Face]:
         """Return the faces of an RGB uint8 image (H, W, 3), the largest first."""
@@ -60,7 +86,7 @@ class EmbeddedAnalyzer:
         for detection in self._detector.detect(rgb):
             mesh = self._mesh.locate(rgb, detection)
             if mesh is not None:
-                faces.append(measured_face(rgb, grey, detection.score, mesh, self._expression, self._options))
+                faces.append(self._reader.read(rgb, grey, detection.score, mesh))
         return sorted(faces, key=lambda face: -face.box.width * face.box.height)
 
 
@@ -75,31 +101,6 @@ def make_expression_reader(options: Options) -> ExpressionReader:
 
     return OnnxExpression(
         Path(options.expression_model).expanduser(), Path(options.expression_labels).expanduser(), embedded
-    )
-
-
-def measured_face(
-    rgb: RgbImage,
-    grey: npt.NDArray[np.uint8],
-    score: float,
-    mesh: FloatArray,
-    reader: ExpressionReader,
-    options: Options,
-) -> Face:
-    """Return the face with this mesh (468, 3), everything on it measured."""
-    box = box_of(mesh)
-    upright = frontal(mesh)
-    reading = reader.read(rgb, grey, face_views(mesh))
-    return Face(
-        box=box,
-        score=score,
-        crop=margin_crop(rgb, box),
-        landmarks=mesh,
-        pose=upright.pose,
-        expression=reading.probabilities,
-        measures=measure(upright),
-        embedding=reading.embedding,
-        flaws=flaws(grey, box, mesh, upright.pose, options),
     )
 
 

@@ -2,7 +2,8 @@
 
 Lengths are in units of the outer eye corners' distance (about 9 cm), heights count upwards. Left and right are
 averaged. Numbers are vertices of the 468-point face mesh. Heights are taken from the eye corners, which no expression
-moves, or between two points of the same part.
+moves, or between two points of the same part. The opening of the eyes comes from `eyes`, because the mesh does not
+follow the lids.
 """
 
 from __future__ import annotations
@@ -25,8 +26,6 @@ _NOSE_WINGS = (98, 327)
 _CHIN = (152,)
 _INNER_BROWS = (55, 107, 336, 285)
 _OUTER_BROWS = (70, 63, 293, 300)
-_UPPER_LIDS = (160, 159, 158, 385, 386, 387)
-_LOWER_LIDS = (144, 145, 153, 380, 374, 373)
 _CHEEKS = (50, 205, 280, 425)
 
 HEIGHTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -37,13 +36,12 @@ HEIGHTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "upper_lip_thickness": (_UPPER_LIP_TOP, (13,)),
     "lower_lip_thickness": ((14,), _LOWER_LIP_BOTTOM),
     "upper_lip_height": (_UPPER_LIP_TOP, _EYE_CORNERS),
+    "lower_lip_height": (_LOWER_LIP_BOTTOM, _EYE_CORNERS),
     "philtrum_length": (_NOSE_BASE, _UPPER_LIP_TOP),
     "chin_length": (_LOWER_LIP_BOTTOM, _CHIN),
     "nose_wing_height": (_NOSE_WINGS, _INNER_EYE_CORNERS),
     "inner_brow_height": (_INNER_BROWS, _INNER_EYE_CORNERS),
     "outer_brow_height": (_OUTER_BROWS, _OUTER_EYE_CORNERS),
-    "eye_opening": (_UPPER_LIDS, _LOWER_LIDS),
-    "lower_lid_height": (_LOWER_LIDS, _EYE_CORNERS),
     "cheek_height": (_CHEEKS, _EYE_CORNERS),
 }
 """Measure → mean height of the first vertices above the second."""
@@ -55,15 +53,19 @@ WIDTHS: dict[str, tuple[int, int]] = {
 }
 """Measure → horizontal distance of two vertices."""
 
-NAMES: tuple[str, ...] = (*HEIGHTS, *WIDTHS)
+EYE_OPENING = "eye_opening"
+"""Gap between the lids relative to the eye's width, see `eyes.Eyes.opening`."""
+
+NAMES: tuple[str, ...] = (*HEIGHTS, *WIDTHS, EYE_OPENING)
 """All measures, in a fixed order."""
 
 
-def measure(face: Frontal) -> dict[str, float]:
-    """Return every measure of `NAMES` for one face."""
+def measure(face: Frontal, eye_opening: float) -> dict[str, float]:
+    """Return every measure of `NAMES` for one face, in that order."""
     points: npt.NDArray[np.float64] = face.points
     values = {
         name: float(points[list(below), 1].mean() - points[list(above), 1].mean())
         for name, (above, below) in HEIGHTS.items()
     }
-    return values | {name: float(points[right, 0] - points[left, 0]) for name, (left, right) in WIDTHS.items()}
+    values |= {name: float(points[right, 0] - points[left, 0]) for name, (left, right) in WIDTHS.items()}
+    return values | {EYE_OPENING: eye_opening}
