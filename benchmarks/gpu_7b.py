@@ -17,7 +17,7 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,20 +28,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from hardware import describe, matmul_rate, median, read_bandwidth, synchronize
 from random_models import random_model, weight_bytes
+from synthetic_clips import EOS, FRAMES, Film, make_prompt, plain_inputs
 
-from emo_llama_ros.inference import label_trie
 from emo_llama_ros.inference.clip_reader import ClipReader, Prompt
-from emo_llama_ros.inference.frame_encoder import ClipFrames, VisualPrompt
 from emo_llama_ros.inference.performance import tune
-from emo_llama_ros.model.configuration import EmoLlamaConfig, emo_llama_7b, emo_llama_tiny
-from emo_llama_ros.model.face_mining import FacePriors
-from emo_llama_ros.model.merging import IMAGE_TOKEN
-from emo_llama_ros.model.modeling import ClipInputs, EmoLlama
-
-EOS = 2
-FRAMES = 8
-HEAD_TOKENS, TAIL_TOKENS, WORDS = 40, 64, 40  # Vicuna's system sentence; the question with its seven options; in BERT
-LABEL_TOKENS = (2, 1, 3, 2, 3, 1, 2)  # as SentencePiece cuts the seven labels, roughly
+from emo_llama_ros.model.configuration import emo_llama_7b, emo_llama_tiny
+from emo_llama_ros.model.modeling import EmoLlama
 
 
 class Report:
@@ -74,79 +66,6 @@ def _short(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _short(part) for name, part in value.items()}
     return [_short(part) for part in value] if isinstance(value, (list, tuple)) else value
-
-
-class Film:
-    """Random frames of one person, prepared on the host as a camera's would be."""
-
-    def __init__(self, config: EmoLlamaConfig, frames: int, device: torch.device, dtype: torch.dtype) -> None:
-        generator = torch.Generator().manual_seed(1)
-        assert config.vision is not None
-        assert config.face is not None
-        face, size = config.face, config.vision.image_size
-        self._device, self._dtype = device, dtype
-        self._pixels = torch.rand(frames, 3, size, size, generator=generator)
-        grid = (2 * face.global_grid,) * 2 if face.embedding_is_map else ()
-        self._embedding = torch.randn(frames, face.embedding_dim, *grid, generator=generator)
-        self._landmarks = torch.rand(frames, face.num_landmarks, 2, generator=generator) * 2 - 1
-        self._evidence = torch.rand(frames, face.evidence_dim, generator=generator) if face.evidence_dim else None
-        self.frames = frames
-
-    def pixels(self, numbers: Sequence[int]) -> torch.Tensor:
-        """Upload frames."""
-        return self._pixels[list(numbers)].to(self._device, self._dtype)
-
-    def priors(self, numbers: Sequence[int]) -> FacePriors:
-        """Upload face priors."""
-        rows = list(numbers)
-        return FacePriors(
-            torch.ones(len(rows), dtype=torch.bool, device=self._device),
-            *(
-                None if part is None else part[rows].to(self._device, self._dtype)
-                for part in (self._embedding, self._landmarks, self._evidence)
-            ),
-        )
-
-    def clip(self, first: int, person: str = "a") -> ClipFrames:
-        """Return the clip of FRAMES frames that begins with frame `first` of an endless loop."""
-        numbers = [(first + i) % self.frames for i in range(FRAMES)]
-        return ClipFrames(
-            person,
-            tuple(range(first, first + FRAMES)),
-            lambda wanted: self.pixels([numbers[i] for i in wanted]),
-            lambda wanted: self.priors([numbers[i] for i in wanted]),
-        )
-
-
-def make_prompt(config: EmoLlamaConfig, device: torch.device) -> tuple[Prompt, label_trie.LabelTrie, list[list[int]]]:
-    """Return a prompt of realistic length in random tokens, and seven labels."""
-    generator = torch.Generator().manual_seed(2)
-    assert config.qformer is not None
-
-    def tokens(count: int, vocabulary: int) -> list[int]:
-        return torch.randint(3, vocabulary, (count,), generator=generator).tolist()
-
-    words = torch.tensor([tokens(WORDS, config.qformer.vocab_size)], device=device)
-    vocabulary = config.llm.vocab_size
-    prompt = Prompt(
-        tuple(tokens(HEAD_TOKENS, vocabulary)),
-        tuple(tokens(TAIL_TOKENS, vocabulary)),
-        VisualPrompt(words, torch.ones_like(words), "benchmark"),
-    )
-    first = torch.randperm(vocabulary - 3, generator=generator)[: len(LABEL_TOKENS)] + 3
-    labels = [[int(f), *tokens(n - 1, vocabulary)] for f, n in zip(first, LABEL_TOKENS, strict=True)]
-    return prompt, label_trie.build(labels, EOS), labels
-
-
-def plain_inputs(model: EmoLlama, film: Film, prompt: Prompt) -> torch.Tensor:
-    """Return what the language model reads of a clip, everything computed afresh: (1, L, hidden)."""
-    numbers = range(FRAMES)
-    visual = prompt.visual
-    clip = ClipInputs(
-        visual.prompt_ids, visual.prompt_mask, model.encode_frames(film.pixels(numbers)), film.priors(numbers)
-    )
-    ids = torch.tensor([[*prompt.head_ids, IMAGE_TOKEN, *prompt.tail_ids]], device=model.device)
-    return model.merge(ids, model.visual_blocks([clip])).inputs_embeds
 
 
 @torch.inference_mode()

@@ -16,8 +16,8 @@ def test_recorded_passes_give_what_the_plain_ones_give(quantization):
     from pathlib import Path
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-    from gpu_7b import EOS, Film, make_prompt
     from random_models import random_model
+    from synthetic_clips import EOS, Film, make_prompt
 
     from emo_llama_ros.inference.performance import tune
     from emo_llama_ros.model.configuration import emo_llama_tiny
