@@ -15,6 +15,7 @@ import typer
 from emo_llama_ros import __version__
 from emo_llama_ros.commands.bag import bag
 from emo_llama_ros.commands.convert import convert
+from emo_llama_ros.commands.fetch import fetch
 from emo_llama_ros.commands.replay import replay
 from emo_llama_ros.errors import EmoError
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command()(bag)
 app.command()(convert)
+app.command()(fetch)
 app.command()(replay)
 
 
