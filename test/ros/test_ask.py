@@ -170,12 +170,11 @@ def test_deactivate_ends_open_goals_and_reactivation_serves_again(corner, active
 
 
 def test_a_client_that_dies_does_no_harm(corner, active, asker, estimate):
-    asker.send(seconds=0.3)
+    mortal = Asker(corner)
+    mortal.send(seconds=0.3)
     corner.until(lambda: active.questions, "the question")
-    asker.client.destroy()
-    survivor = Asker(corner)
-    handle = survivor.send(question="Still there?")
+    mortal.client.destroy()
+    handle = asker.send(question="Still there?")
     corner.until(lambda: len(active.questions) == 2, "the next question")
     answer(active, estimate, 1)
-    assert survivor.result(handle)[0] == SUCCEEDED
-    survivor.client.destroy()
+    assert asker.result(handle)[0] == SUCCEEDED

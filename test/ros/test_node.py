@@ -103,9 +103,32 @@ def test_the_camera_may_change_size_and_encoding_and_stop_and_come_back(corner, 
     corner.until(lambda: camera.publish(corner.image()) or diagnostics("camera")[0] == b"\x00", "recovery")
 
 
-def test_several_cameras_live_in_namespaces(ros, until, scripted):
-    assert "camera/image_raw" in __import__("emo_llama_ros.options", fromlist=["specs"]).specs()["image_topic"].default
-    # `corner` gives every test its own namespace, and all of them use the same relative names.
+def test_several_cameras_live_beside_each_other_in_namespaces(ros, until, corner, scripted, estimate):
+    """A second corner is a second robot head: same relative names, another namespace."""
+    other = type(corner)(ros, until)
+    try:
+        heard = []
+        for place in (corner, other):
+            place.emo_llama_node(scripted)
+            heard.append(emotions(place))
+            assert place.change_state("configure")[0]
+            assert place.change_state("activate")[0]
+        left, right = scripted.made
+        see_one(corner, corner.camera(), left)
+        assert not right.frames
+        seen = len(left.frames)
+        see_one(other, other.camera(), right)
+        assert len(left.frames) == seen
+
+        def both_spoke():
+            left.on_estimate(estimate(face_id="left"))
+            right.on_estimate(estimate(face_id="right"))
+            return all(heard)
+
+        corner.until(both_spoke, "both estimates")
+        assert [{message.face_id for message in messages} for messages in heard] == [{"left"}, {"right"}]
+    finally:
+        other.close()
 
 
 def test_every_lifecycle_service_answers_at_once_however_slow_the_model_is(corner, scripted):
@@ -140,7 +163,7 @@ def test_ten_rounds_through_all_states_and_the_diagnostics_live_on(corner, scrip
             assert corner.change_state(transition)[0], (round_number, transition)
         assert engine.stopped.wait(2.0), "deactivate frees the model"
     assert (len(list(node.publishers)), len(list(node.timers)), len(list(node.subscriptions))) == before
-    corner.until(lambda: diagnostics("model")[2]["lifecycle"] == "unconfigured", "diagnostics at the end")
+    corner.until(lambda: (s := diagnostics("model")) and s[2]["lifecycle"] == "unconfigured", "diagnostics")
 
 
 def test_nothing_is_published_after_deactivate_even_while_estimates_pour_in(corner, scripted, estimate):
