@@ -114,11 +114,9 @@ def test_several_cameras_live_beside_each_other_in_namespaces(ros, until, corner
             assert place.change_state("configure")[0]
             assert place.change_state("activate")[0]
         left, right = scripted.made
-        see_one(corner, corner.camera(), left)
-        assert not right.frames
-        seen = len(left.frames)
-        see_one(other, other.camera(), right)
-        assert len(left.frames) == seen
+        see_one(corner, corner.camera(), left, value=1)
+        see_one(other, other.camera(), right, value=2)
+        assert [{frame.data[0] for frame in engine.frames} for engine in (left, right)] == [{1}, {2}]
 
         def both_spoke():
             left.on_estimate(estimate(face_id="left"))
