@@ -11,13 +11,39 @@ import typer
 def replay(
     bag: Annotated[Path, typer.Argument(help="A rosbag2: its folder, or one .mcap or .db3 file.")],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
-    backend: Annotated[str | None, typer.Option(help="What reads the clips: expression, emo_llama, …")] = None,
-    topic: Annotated[str | None, typer.Option(help="Image topic; chosen by name and size when not given.")] = None,
+    backend: Annotated[str | None, typer.Option(help="What reads the clips, e.g. expression.")] = None,
+    topic: Annotated[str | None, typer.Option(help="Image topic; chosen by name and encoding if not given.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter of config/emo.yaml.")
     ] = None,
     thumbnails: Annotated[bool, typer.Option("--thumbnails", help="Show faces in the timeline picture.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier replay in the folder.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results in the folder.")] = False,
 ) -> None:
-    """Read a rosbag2 offline: same bag, same output, nothing dropped."""
-    raise NotImplementedError
+    """Read a rosbag2 offline: the same bag gives the same output, and nothing is dropped."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from emo_llama_ros.options import Options, parse
+    from emo_llama_ros.replay import replay as run
+
+    values = dict(parse(setting) for setting in settings or ())
+    if backend is not None:
+        values["backend"] = backend
+    options = Options().with_values(values)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"Replaying {bag.resolve().name}", total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        result = run(bag, out, options, topic, thumbnails, overwrite, show)
+    statuses = ", ".join(f"{count} {name}" for name, count in sorted(result.statuses().items())) or "none"
+    speed = result.seconds / result.wall_s if result.wall_s else 0.0
+    typer.echo(f"{result.topic.name}: {result.frames} frames, {result.seconds:.1f} s, {speed:.1f}× real time")
+    typer.echo(f"{len(result.people)} people; estimates: {statuses}")
+    typer.echo(f"{out / 'timeline.png'}, estimates.jsonl, estimates.csv, bag/, report.json")
+    if result.interrupted:
+        typer.echo("Interrupted: the results end where you stopped.", err=True)
+        raise typer.Exit(130)
