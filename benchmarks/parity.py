@@ -327,6 +327,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--attention", default="eager", choices=("eager", "sdpa"))
     options = parser.parse_args(arguments)
+    torch.set_num_threads(1)  # the models are tiny
     rows = compare_folder(options.folder, options.attention)
     width = max((len(row.name) for row in rows), default=0)
     for row in rows:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch", reason="needs the 'model' extra")
+torch = pytest.importorskip("torch", reason="needs the 'model' extra")
+# On tiny models a second thread costs more than it brings, and twenty times more on a busy machine.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +22,6 @@ def golden_folder() -> Path:
 @pytest.fixture(scope="session")
 def build_model():
     """Build a random tiny model, the same for the same arguments; `face_changes` replaces fields of its FaceConfig."""
-    import torch
-
     from emo_llama_ros.model.configuration import emo_llama_tiny
     from emo_llama_ros.model.modeling import EmoLlama
 
@@ -42,8 +42,6 @@ def build_model():
 @pytest.fixture
 def make_priors():
     """Make random face priors that fit the tiny presets, for frames that show a face or not."""
-    import torch
-
     from emo_llama_ros.model.face_mining import FacePriors
 
     def make(valid, *, is_map=True, seed=0):
