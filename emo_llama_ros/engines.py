@@ -162,7 +162,7 @@ class InProcessEngine:
         self._put(None)
         self._thread.join(timeout_s / 2)
         self._side.stop(timeout_s / 2)
-        self._intake.abandon("stopped")
+        self._intake.close()
         self._desk.refuse_all("The node is stopping.")
         self._desk.state(EngineState.STOPPED, "", None)
 
@@ -268,7 +268,7 @@ class WorkerEngine:
                 self._process.wait()
         if self._thread.is_alive():
             self._thread.join(2 * _POLL_S + 1)
-        self._intake.abandon("stopped")
+        self._intake.close()
         self._desk.refuse_all("The node is stopping.")
         self._desk.state(EngineState.STOPPED, "", None)
         self._live = replace(self._live, people=0, busy_s=0.0)
@@ -292,7 +292,6 @@ class WorkerEngine:
         while frame is not None:
             length = frame.data.size
             if self._pixels_fd < 0:
-                self._intake.abandon("stopped")
                 return
             if length > self._pixels.size:
                 self._grow(length)

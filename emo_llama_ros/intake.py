@@ -21,6 +21,7 @@ class FrameIntake:
         self._gate = FrameGate(options)
         self._lock = threading.Lock()
         self._in_work = False
+        self._closed = False
         self._waiting: RawFrame | None = None
         self.received = 0
         self.used = 0
@@ -31,8 +32,8 @@ class FrameIntake:
         """Take a frame in; return the frame to work on now (None: not yet), and whether the clock has jumped."""
         with self._lock:
             self.received += 1
-            if not self.enabled:
-                self.drops["disabled"] += 1
+            if self._closed or not self.enabled:
+                self.drops["stopped" if self._closed else "disabled"] += 1
                 return None, False
             verdict = self._gate.judge(frame.stamp_ns)
             if verdict == "skipped":
@@ -52,6 +53,8 @@ class FrameIntake:
     def done(self, fate: str) -> RawFrame | None:
         """Account for the frame in work ("used" or the reason it was dropped for); return the next one, if any."""
         with self._lock:
+            if not self._in_work:  # abandoned in the meantime
+                return None
             if fate == "used":
                 self.used += 1
             else:
@@ -65,3 +68,8 @@ class FrameIntake:
         with self._lock:
             self.drops[reason] += self._in_work + (self._waiting is not None)
             self._in_work, self._waiting = False, None
+
+    def close(self) -> None:
+        """Account for what is here, and for all that still comes, as dropped because of the stop."""
+        self.abandon("stopped")
+        self._closed = True

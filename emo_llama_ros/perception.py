@@ -39,7 +39,8 @@ class Perception:
     def see(self, frame: Frame) -> Seen:
         """Analyze one frame; frames must come in the order of their stamps."""
         self._frame_id = frame.frame_id
-        people = self._tracker.update(frame.stamp_ns, self._analyzer.analyze(frame.rgb))
+        faces = self._analyzer.analyze(frame.rgb)
+        people = self._tracker.update(frame.stamp_ns, faces)
         ended = tuple(self._tracker.ended())
         for face_id in ended:
             self._forget(face_id)
@@ -48,8 +49,8 @@ class Perception:
             self._sizes[face_id] = face.box.width
             if self._windows.add(face_id, frame.stamp_ns, face):
                 due.append(self._cut(face_id))
-        # Somebody hidden for a moment is still there: their track has not ended.
-        nobody = not people and not self._sizes and self._nobody.enters(frame.stamp_ns)
+        # Somebody hidden for a moment is still there, and so is a face too new to have an id.
+        nobody = not faces and not self._sizes and self._nobody.enters(frame.stamp_ns)
         return Seen(tuple(clip for clip in due if clip), nobody, ended, tuple(people))
 
     def clip_of(self, face_id: str = "") -> Clip | None:

@@ -58,6 +58,15 @@ def test_frames_that_are_abandoned_are_accounted_for(reason):
     assert intake.offer(again)[0] is again
 
 
+def test_a_closed_intake_counts_what_still_comes():
+    intake = FrameIntake(Options())
+    intake.offer(frame(0))
+    intake.close()
+    assert intake.done("used") is None
+    assert intake.offer(frame(1)) == (None, False)
+    assert (intake.drops["stopped"], intake.used) == (2, 0)
+
+
 @given(st.lists(st.tuples(st.floats(-2, 2), st.sampled_from(["keep", "used", "bad_image", "abandon"])), max_size=60))
 def test_every_frame_is_accounted_for(steps):
     intake = FrameIntake(Options())
