@@ -196,12 +196,13 @@ class EmoLlama(nn.Module):
 
     def restore_buffers(self) -> None:
         """Recompute the tables that no checkpoint holds, after a model built on the meta device got its memory."""
-        for module in list(self.modules()):
+        for module in self.modules():
             if isinstance(module, InstructBlipQFormerEmbeddings):
                 positions = torch.arange(module.config.max_position_embeddings, device=self.device)
                 module.position_ids = positions.expand((1, -1))
-        llama = self.language_model.model
-        llama.rotary_emb = LlamaRotaryEmbedding(config=self.language_model.config).to(self.device)
+            elif isinstance(module, LlamaRotaryEmbedding):
+                fresh = LlamaRotaryEmbedding(config=module.config).to(self.device)
+                module.inv_freq, module.original_inv_freq = fresh.inv_freq, fresh.original_inv_freq
 
     def init_face_aggregator(self) -> None:
         """Copy the first layers of the main Q-Former into the clue Q-Former, wherever a tensor has the same shape."""
