@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emo_llama_ros.clips import SECOND_NS, Clip, ClipWindows, StampGrid
+from emo_llama_ros.faces.baseline import Baselines
 from emo_llama_ros.faces.face import Face, FaceAnalyzer
 from emo_llama_ros.faces.tracking import Tracker
 from emo_llama_ros.frames import Frame
@@ -31,6 +32,7 @@ class Perception:
     def __init__(self, options: Options, analyzer: FaceAnalyzer) -> None:
         self._analyzer = analyzer
         self._tracker = Tracker(options)
+        self._baselines = Baselines(options)
         self._windows = ClipWindows(options)
         self._nobody = StampGrid(round(SECOND_NS / options.label_rate_hz))
         self._frame_id = ""
@@ -47,6 +49,7 @@ class Perception:
         due = []
         for face_id, face in people:
             self._sizes[face_id] = face.box.width
+            self._baselines.add(face_id, frame.stamp_ns, face)
             if self._windows.add(face_id, frame.stamp_ns, face):
                 due.append(self._cut(face_id))
         # Somebody hidden for a moment is still there, and so is a face too new to have an id.
@@ -62,13 +65,15 @@ class Perception:
     def flush(self) -> None:
         """Forget all tracks and windows: what comes next has nothing to do with what was."""
         self._tracker.reset()
+        self._baselines.reset()
         self._windows.flush()
         self._nobody.reset()
         self._sizes.clear()
 
     def _cut(self, face_id: str) -> Clip | None:
-        return self._windows.cut(face_id, self._frame_id)
+        return self._windows.cut(face_id, self._frame_id, self._baselines.of(face_id))
 
     def _forget(self, face_id: str) -> None:
         self._windows.forget(face_id)
+        self._baselines.forget(face_id)
         self._sizes.pop(face_id, None)
