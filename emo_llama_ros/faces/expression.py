@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from emo_llama_ros.faces.alignment import Roi, cut, even_light, face_roi
+from emo_llama_ros.faces.alignment import Roi, angle_between, cut, even_light, face_roi
 from emo_llama_ros.faces.face import FloatArray
 from emo_llama_ros.faces.litert import LiteRtNetwork
 from emo_llama_ros.frames import RgbImage
@@ -23,6 +23,8 @@ VIEWS = ((1.6, 0.3), (2.0, 0.45))
 
 Chosen on the sample media: the tight view alone is best there, the mean of both is right on one face more (a frown
 that the tight view calls sadness). Turning the face upright helps, mirrored views do not."""
+EYE_CORNERS_TO_CENTRES = 1.41
+"""Distance of the outer eye corners over that of the eyes' centres, in `pose.TEMPLATE`."""
 FEATURES = (1, 4, 4, 128)
 EMBEDDING_SIZE = len(VIEWS) * len(NETWORK_LABELS) + FEATURES[-1]
 _LOG_FLOOR = 1e-6
@@ -52,6 +54,17 @@ class ExpressionReader(Protocol):
 def face_views(mesh: FloatArray) -> tuple[Roi, ...]:
     """Return the upright squares to read a face of this mesh (468, 3) from: tight, then whole."""
     return tuple(face_roi(mesh, scale, drop) for scale, drop in VIEWS)
+
+
+def eye_views(left_eye: FloatArray, right_eye: FloatArray) -> tuple[Roi, ...]:
+    """Return the same squares as `face_views` from the centres of the eyes alone, (2,) pixels, image left first."""
+    unit = float(np.linalg.norm(right_eye - left_eye)) * EYE_CORNERS_TO_CENTRES
+    x, y = ((left_eye + right_eye) / 2).tolist()
+    angle = angle_between(left_eye, right_eye)
+    return tuple(
+        Roi(x - float(np.sin(angle)) * drop * unit, y + float(np.cos(angle)) * drop * unit, scale * unit, angle)
+        for scale, drop in VIEWS
+    )
 
 
 class EmbeddedExpression:

@@ -65,6 +65,10 @@ class Face:
     embedding: FloatArray | None = None
     """(E,) float32 feature vector of the face for the language model's face branch. Never published or stored."""
     flaws: QualityFlaw = QualityFlaw.NONE
+    apparent_age: float | None = None
+    """Years, as a network guesses them. Read only when the option agr_prompt is on; never published."""
+    apparent_gender: str = ""
+    """"man" or "woman", as a network guesses it; empty where nobody asked. Never published."""
 
 
 class FaceAnalyzer(Protocol):
