@@ -5,6 +5,7 @@
 """
 
 from emo_llama_ros.evidence.claims import About, Claim, holds
+from emo_llama_ros.evidence.course import phases_of
 from emo_llama_ros.evidence.facts import Evidence, Phase, Trend
 from emo_llama_ros.evidence.reading import parse, sentences
 from emo_llama_ros.evidence.vocabulary import TYPICAL, UNITS, Unit
@@ -34,5 +35,6 @@ __all__ = [
     "movement_sentence",
     "noun",
     "parse",
+    "phases_of",
     "sentences",
 ]
