@@ -13,10 +13,14 @@ from typing import Annotated
 import typer
 
 from emo_llama_ros import __version__
+from emo_llama_ros.commands import data
 from emo_llama_ros.commands.bag import bag
 from emo_llama_ros.commands.convert import convert
+from emo_llama_ros.commands.demo import demo
+from emo_llama_ros.commands.evaluate import evaluate
 from emo_llama_ros.commands.fetch import fetch
 from emo_llama_ros.commands.replay import replay
+from emo_llama_ros.commands.run import run
 from emo_llama_ros.errors import EmoError
 
 DEBUG_VARIABLE = "EMO_LLAMA_DEBUG"
@@ -31,8 +35,12 @@ app = typer.Typer(
 )
 app.command()(bag)
 app.command()(convert)
+app.command()(demo)
 app.command()(fetch)
+app.command()(evaluate)
 app.command()(replay)
+app.add_typer(data.app, name="data")
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(run)
 
 
 def _print_version(wanted: bool) -> None:

@@ -30,7 +30,7 @@ def descriptor(spec: Spec) -> ParameterDescriptor:
     """Return what `ros2 param describe` shows of an option."""
     unit = f" Unit: {spec.unit}." if spec.unit else ""
     found = ParameterDescriptor(name=spec.name, description=spec.description + unit)
-    found.additional_constraints = " ".join(constraints(spec)) if spec.choices or spec.live else ""
+    found.additional_constraints = " ".join(fact for fact in constraints(spec) if not fact.startswith("Range"))
     if spec.low is None or spec.high is None:
         return found
     if spec.type is int:

@@ -15,11 +15,13 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
-from emo_llama_ros.errors import EmoError
+from emo_llama_ros.errors import BadParameter, EmoError
 from emo_llama_ros.ros.node import EmoLlamaNode
+from emo_llama_ros.ros.shared_files import shared_file
 from emo_llama_ros.ros.transport import keep_image_memory, use_shipped_profile
 
 _LAST_WORDS_S = 0.2
+_REMAPS = {"namespace": "__ns", "name": "__node"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,6 +61,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rclpy.try_shutdown()
 
 
+def ros_arguments(arguments: Sequence[str], params_file: str = "") -> list[str]:
+    """Return `arguments` of `emo_llama run` as ROS arguments.
+
+    NAME:=VALUE before --ros-args sets a parameter, as it does for emo.launch.py; namespace and name are the node's.
+    Without a `params_file` the shipped one is used. Raises BadParameter for an argument of another form.
+    """
+    given, rest = list(arguments), []
+    if "--ros-args" in given:
+        at = given.index("--ros-args")
+        given, rest = given[:at], given[at + 1 :]
+    found = ["--ros-args", "--params-file", params_file or str(shared_file("config", "emo.yaml"))]
+    for argument in given:
+        name, separator, value = argument.partition(":=")
+        if not separator or not name.isidentifier():
+            raise BadParameter(f"'{argument}' is not of the form name:=value.")
+        found += ["-r", f"{_REMAPS[name]}:={value}"] if name in _REMAPS else ["-p", argument]
+    return found + rest
+
+
 def _activate(node: EmoLlamaNode) -> bool:
     success = TransitionCallbackReturn.SUCCESS
     return node.trigger_configure() is success and node.trigger_activate() is success
@@ -83,3 +104,7 @@ def _spin_until(over: threading.Event, node: EmoLlamaNode) -> None:
     thread.join(_LAST_WORDS_S)
     executor.shutdown(timeout_sec=1.0)
     thread.join()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

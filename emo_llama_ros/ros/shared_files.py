@@ -19,6 +19,6 @@ def shared_file(*parts: str) -> Path:
         try:
             root = Path(get_package_share_directory(PACKAGE))
         except (LookupError, OSError):
-            # Installed by pip, and the virtual environment is not on AMENT_PREFIX_PATH: <prefix>/lib/pythonX/site-packages
+            # Installed by pip into <prefix>/lib/pythonX/site-packages, and AMENT_PREFIX_PATH does not name the prefix.
             root = Path(__file__).resolve().parents[5] / "share" / PACKAGE
     return root.joinpath(*parts)

@@ -1,0 +1,22 @@
+"""`emo_llama demo`: two real face videos, the real node, real DDS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the bag, the estimates and the timeline picture.")] = Path(
+        "demo"
+    ),
+) -> None:
+    """Play two face videos to a running node over DDS, and show what it publishes."""
+    from emo_llama_ros.ros_needed import require_ros
+
+    require_ros()
+    from emo_llama_ros.ros.demo import run_demo
+
+    run_demo(out)
