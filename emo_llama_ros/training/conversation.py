@@ -1,4 +1,4 @@
-"""Conversation items: free questions and answers about a labelled face, written by a vision model.
+"""Conversation items: free questions and answers about a labelled face, from a vision model or from measurements.
 
 The output file grows by one line per finished item, so an interrupted run goes on where it stopped.
 """
@@ -15,11 +15,11 @@ from typing import Any
 from emo_llama_ros.errors import BadData
 from emo_llama_ros.training.category import record_id, record_path
 from emo_llama_ros.training.datasets import Sample, read_frames
-from emo_llama_ros.training.endpoint import EndpointUnusable, ItemFailed, Usage, VisionEndpoint
 from emo_llama_ros.training.records import Record, read_records
+from emo_llama_ros.training.writer import ItemFailed, Usage, Writer, WriterUnusable
 
 GIVE_UP_AFTER = 20
-"""So many failures in a row mean that the endpoint is down, not that the items are bad."""
+"""So many failures in a row mean that the writer is down, not that the items are bad."""
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class Progress:
 def write_conversations(
     samples: Iterable[Sample],
     out: str | Path,
-    endpoint: VisionEndpoint,
+    writer: Writer,
     *,
     concurrency: int = 4,
     frames: int = 4,
@@ -49,13 +49,13 @@ def write_conversations(
     """Write one conversation record per sample to the `.jsonl` file `out`, asking `concurrency` at a time.
 
     A video is shown as `frames` frames. Items already in `out` are skipped; failed ones are appended with their
-    reason to `OUT.failed.jsonl` and tried again by the next run. Raises EmoError when the endpoint is unusable.
+    reason to `OUT.failed.jsonl` and tried again by the next run. Raises EmoError when the writer cannot be used.
     """
     out = Path(out)
     if out.suffix != ".jsonl":
         raise BadData(f"Conversations are appended one by one: name a .jsonl file, not {out.name}.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    run = _Run(out, endpoint, frames, on_progress)
+    run = _Run(out, writer, frames, on_progress)
     return asyncio.run(run.all(iter(samples), concurrency))
 
 
@@ -65,11 +65,9 @@ def failures_path(out: Path) -> Path:
 
 
 class _Run:
-    def __init__(
-        self, out: Path, endpoint: VisionEndpoint, frames: int, on_progress: Callable[[Progress], None]
-    ) -> None:
+    def __init__(self, out: Path, writer: Writer, frames: int, on_progress: Callable[[Progress], None]) -> None:
         self._out = out
-        self._endpoint = endpoint
+        self._writer = writer
         self._frames = frames
         self._on_progress = on_progress
         self._progress = Progress()
@@ -86,7 +84,7 @@ class _Run:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-            await self._endpoint.close()
+            await self._writer.close()
         return self._progress
 
     async def _work(self, samples: Iterator[Sample], done: set[str]) -> None:
@@ -102,7 +100,7 @@ class _Run:
     async def _write(self, sample: Sample, name: str) -> None:
         try:
             frames = await asyncio.to_thread(read_frames, sample.path, self._frames)
-            turns, usage = await self._endpoint.converse([frame.rgb for frame in frames], sample.label)
+            turns, usage = await self._writer.converse(frames, sample.label)
         except (ItemFailed, BadData) as error:
             self._fail(name, error)
             return
@@ -129,7 +127,7 @@ class _Run:
             self._progress.usage += error.usage
             self._in_a_row += 1
         if self._in_a_row >= GIVE_UP_AFTER:
-            raise EndpointUnusable(f"{self._in_a_row} items failed in a row, the last with: {error}")
+            raise WriterUnusable(f"{self._in_a_row} items failed in a row, the last with: {error}")
 
 
 def _append(path: Path, entry: dict[str, Any]) -> None:

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from emo_llama_ros.errors import BadParameter, EmoError, MissingDependency
-from emo_llama_ros.frames import RgbImage
+from emo_llama_ros.errors import BadParameter, MissingDependency
+from emo_llama_ros.frames import Frame, RgbImage
 from emo_llama_ros.prompts import Turn
 from emo_llama_ros.training.answer_check import ANSWER_WORDS, BadAnswer, check_turns, read_turns
+from emo_llama_ros.training.writer import ItemFailed, Usage, WriterUnusable
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -48,29 +49,6 @@ class EndpointSettings:
     temperature: float = 0.7
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens that an item cost, unusable answers included."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens)
-
-
-class EndpointUnusable(EmoError):
-    """No item can succeed: wrong address, key, model or request."""
-
-
-class ItemFailed(Exception):
-    """This item failed; others may succeed. `usage` is what it cost all the same."""
-
-    def __init__(self, reason: str, usage: Usage) -> None:
-        super().__init__(reason)
-        self.usage = usage
-
-
 class VisionEndpoint:
     """A vision model behind the OpenAI chat protocol."""
 
@@ -98,14 +76,14 @@ class VisionEndpoint:
         """Close the connections."""
         await self._client.close()
 
-    async def converse(self, frames: Sequence[RgbImage], label: str) -> tuple[tuple[Turn, ...], Usage]:
-        """Return a checked conversation about `frames` (RGB uint8 (H, W, 3), oldest first) and what it cost.
+    async def converse(self, frames: Sequence[Frame], label: str) -> tuple[tuple[Turn, ...], Usage]:
+        """Return a checked conversation about `frames` (oldest first) and what it cost.
 
-        Raises ItemFailed when the endpoint fails or keeps answering badly, EndpointUnusable when asking on is useless.
+        Raises ItemFailed when the endpoint fails or keeps answering badly, WriterUnusable when asking on is useless.
         """
         medium = "image" if len(frames) == 1 else f"clip of {len(frames)} frames in order"
         content: list[dict[str, Any]] = [{"type": "text", "text": REQUEST.format(medium=medium, label=label)}]
-        images = await asyncio.to_thread(lambda: [_data_url(frame) for frame in frames])
+        images = await asyncio.to_thread(lambda: [_data_url(frame.rgb) for frame in frames])
         content += [{"type": "image_url", "image_url": {"url": url}} for url in images]
         messages: list[dict[str, Any]] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}]
         usage, reason = Usage(), ""
@@ -134,7 +112,7 @@ class VisionEndpoint:
                 temperature=self._settings.temperature,
             )
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            raise EndpointUnusable(
+            raise WriterUnusable(
                 f"The vision endpoint refused: {_reason(error)} Check address, key and model."
             ) from None
         except openai.OpenAIError as error:

@@ -14,8 +14,9 @@ pytest.importorskip("openai", reason="needs the openai package (extra: train)")
 from emo_llama_ros.errors import BadData, BadParameter
 from emo_llama_ros.training.conversation import GIVE_UP_AFTER, failures_path, write_conversations
 from emo_llama_ros.training.datasets import Sample, open_dataset
-from emo_llama_ros.training.endpoint import EndpointSettings, EndpointUnusable, VisionEndpoint
+from emo_llama_ros.training.endpoint import EndpointSettings, VisionEndpoint
 from emo_llama_ros.training.records import read_records
+from emo_llama_ros.training.writer import WriterUnusable
 
 sys.path.insert(0, str(Path(__file__).parent))
 from dataset_trees import dfew, picture
@@ -178,7 +179,7 @@ def test_a_wrong_key_or_address_stops_the_run_at_once(settings, samples, tmp_pat
     script = Script(good)
     with serving(script) as url:
         path = settings.pop("base_url", "")
-        with pytest.raises(EndpointUnusable, match="Check address, key and model"):
+        with pytest.raises(WriterUnusable, match="Check address, key and model"):
             write_conversations(samples, tmp_path / "c.jsonl", endpoint(url + path, **settings), concurrency=1)
     assert len(script.requests) == 1
 
@@ -187,7 +188,7 @@ def test_a_dead_endpoint_stops_the_run_after_some_failures(samples, tmp_path):
     many = [Sample(f"{i}", samples[0].path, "anger", "many", "test") for i in range(3 * GIVE_UP_AFTER)]
     with serving(Script(good)) as url:
         pass  # closed again: nobody listens there
-    with pytest.raises(EndpointUnusable, match="failed in a row"):
+    with pytest.raises(WriterUnusable, match="failed in a row"):
         write_conversations(many, tmp_path / "c.jsonl", endpoint(url, retries=0))
 
 

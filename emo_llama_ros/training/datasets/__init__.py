@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from emo_llama_ros.errors import BadData
 from emo_llama_ros.labels import LabelSet
 from emo_llama_ros.training.datasets.dynamic import DYNAMIC
-from emo_llama_ros.training.datasets.media import read_frames
+from emo_llama_ros.training.datasets.media import read_frames, segment_centres
 from emo_llama_ros.training.datasets.plain import PLAIN_TREE, plain_dataset
 from emo_llama_ros.training.datasets.sample import Dataset, Sample
 from emo_llama_ros.training.datasets.static import STATIC
 
 DATASETS = {dataset.name: dataset for dataset in (*STATIC, *DYNAMIC)}
 
-__all__ = ["DATASETS", "Dataset", "Sample", "open_dataset", "read_frames"]
+__all__ = ["DATASETS", "Dataset", "Sample", "open_dataset", "read_frames", "spread"]
 
 
 def open_dataset(root: str | Path, name: str = "", labels: LabelSet | None = None) -> Dataset:
@@ -37,3 +38,8 @@ def open_dataset(root: str | Path, name: str = "", labels: LabelSet | None = Non
         known = ", ".join(DATASETS)
         raise BadData(f"{root} is none of the known datasets ({known}) and no plain one. Plain data are\n{PLAIN_TREE}")
     return plain
+
+
+def spread(samples: Sequence[Sample], limit: int) -> Sequence[Sample]:
+    """Return at most `limit` samples, spread evenly because lists are often sorted by class; 0 returns all."""
+    return [samples[i] for i in segment_centres(len(samples), limit)] if 0 < limit < len(samples) else samples

@@ -1,0 +1,113 @@
+"""`emo_llama data`: instruction data from labelled faces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from emo_llama_ros.training.datasets import Dataset
+    from emo_llama_ros.training.writer import Writer
+
+app = typer.Typer(help="Make instruction data for training out of labelled faces.", no_args_is_help=True)
+
+Data = Annotated[
+    Path,
+    typer.Argument(
+        help="Dataset folder (RAF-DB, AffectNet, FERPlus, DFEW, FERV39k, MAFW), a folder per label, or a .csv or "
+        ".jsonl with path and label."
+    ),
+]
+Name = Annotated[str, typer.Option("--dataset", help="Name of the dataset; told from its files when not given.")]
+Split = Annotated[str, typer.Option(help="Split to read.")]
+Fold = Annotated[int, typer.Option(help="Fold, for datasets that have folds.", min=0)]
+
+
+@app.command()
+def category(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Record file to write: .jsonl or .json.")],
+    dataset: Name = "",
+    split: Split = "train",
+    fold: Fold = 0,
+) -> None:
+    """Write one closed-set question with a one-word answer for each labelled face."""
+    from emo_llama_ros.training.category import category_records
+    from emo_llama_ros.training.datasets import open_dataset
+    from emo_llama_ros.training.records import write_records
+
+    opened = open_dataset(data, dataset)
+    count = write_records(out, category_records(opened, data, split, fold, out.parent))
+    typer.echo(f"Wrote {count} category items of {opened.name} {split} to {out}.")
+
+
+@app.command()
+def conversation(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Record file to append to: .jsonl. A second run goes on where it stopped.")],
+    dataset: Name = "",
+    split: Split = "train",
+    fold: Fold = 0,
+    local: Annotated[
+        bool, typer.Option("--local", help="No service: describe the facial movements measured on this machine.")
+    ] = False,
+    base_url: Annotated[str, typer.Option(help="OpenAI-compatible endpoint.", envvar="OPENAI_BASE_URL")] = "",
+    model: Annotated[str, typer.Option(help="Vision model.", envvar="EMO_LLAMA_VISION_MODEL")] = "",
+    concurrency: Annotated[int, typer.Option(help="Requests open at a time.", min=1, max=256)] = 4,
+    frames: Annotated[int, typer.Option(help="Frames of a video that are looked at.", min=1, max=64)] = 8,
+    timeout: Annotated[float, typer.Option(help="Seconds until a request is repeated.", min=1.0)] = 60.0,
+    retries: Annotated[int, typer.Option(help="Repeats of a failed request, with back-off.", min=0)] = 5,
+    prompt_price: Annotated[float, typer.Option(help="Price of a million prompt tokens, for the display.")] = 0.0,
+    completion_price: Annotated[float, typer.Option(help="Price of a million answer tokens, for the display.")] = 0.0,
+    limit: Annotated[int, typer.Option(help="Only this many samples, spread evenly; 0 takes all.", min=0)] = 0,
+) -> None:
+    """Write questions and answers about each labelled face, by a vision model or from measurements.
+
+    The API key is read from OPENAI_API_KEY. Faces leave this machine unless --local is given or the endpoint is yours.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    from emo_llama_ros.training.conversation import Progress, failures_path, write_conversations
+    from emo_llama_ros.training.datasets import open_dataset, spread
+
+    opened = open_dataset(data, dataset)
+    samples = spread(list(opened.read(data, split, fold)), limit)
+    writer = _measured_writer(opened) if local else _endpoint(base_url, model, timeout, retries)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+               TextColumn("{task.fields[figures]}"))  # fmt: skip
+    with Bar(*columns) as bar:
+        task = bar.add_task(f"{opened.name} {split}", total=len(samples), figures="")
+
+        def show(progress: Progress) -> None:
+            tokens = progress.usage.prompt_tokens + progress.usage.completion_tokens
+            cost = progress.cost(prompt_price, completion_price)
+            figures = [f"{progress.failed} failed", f"{tokens:,} tokens", f"cost {cost:.2f}" if cost else ""]
+            done = progress.written + progress.skipped + progress.failed
+            bar.update(task, completed=done, figures="  ".join(filter(None, figures)))
+
+        # Measuring is one thing at a time on this machine, and its records keep the order of the data.
+        at_once = 1 if local else concurrency
+        result = write_conversations(samples, out, writer, concurrency=at_once, frames=frames, on_progress=show)
+    console = Console()
+    console.print(f"{result.written} written, {result.skipped} were there, {result.failed} failed: {out}")
+    if result.failed:
+        console.print(f"Reasons of the failures are in {failures_path(out)}; run the command again to retry them.")
+
+
+def _endpoint(base_url: str, model: str, timeout_s: float, retries: int) -> Writer:
+    from emo_llama_ros.training.endpoint import EndpointSettings, VisionEndpoint
+
+    return VisionEndpoint(EndpointSettings(base_url, "", model, timeout_s, retries))
+
+
+def _measured_writer(dataset: Dataset) -> Writer:
+    from emo_llama_ros.faces.analyzer import make_analyzer
+    from emo_llama_ros.options import Options
+    from emo_llama_ros.training.datasets.clip_source import Faces
+    from emo_llama_ros.training.measured import MeasuredWriter
+
+    return MeasuredWriter(make_analyzer(Options()), Faces.AUTO.resolve(dataset), Options())

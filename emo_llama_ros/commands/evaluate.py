@@ -1,0 +1,95 @@
+"""`emo_llama evaluate`: how good a backend is on labelled faces."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="Dataset folder (RAF-DB, AffectNet, FERPlus, DFEW, FERV39k, MAFW), a folder per "
+            "label, or a .csv or .jsonl with path and label."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the report.")],
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME or NAME=MODEL_FOLDER; several are compared with the first. [default: expression]"),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="Checkpoint folder of backends named without one; {fold} stands for the fold.")
+    ] = "",
+    dataset: Annotated[str, typer.Option(help="Name of the dataset; told from its files when not given.")] = "",
+    split: Annotated[str, typer.Option(help="Split to evaluate; the dataset's test split when not given.")] = "",
+    fold: Annotated[int, typer.Option(help="Evaluate this fold alone; 0 averages over all.", min=0)] = 0,
+    frames: Annotated[int, typer.Option(help="Frames of a video.", min=1, max=64)] = 16,
+    faces: Annotated[
+        str, typer.Option(help="auto, detect, pad (a border around tight crops) or whole (the picture is the face).")
+    ] = "auto",
+    limit: Annotated[int, typer.Option(help="Only this many samples per fold, spread evenly; 0 takes all.", min=0)] = 0,
+    reasoning: Annotated[
+        bool, typer.Option("--reasoning", help="Let the backends explain themselves, and check every statement.")
+    ] = False,
+    fit_calibration: Annotated[str, typer.Option(help="Fit a calibration first: temperature or vector.")] = "",
+    fit_split: Annotated[str, typer.Option(help="Split to fit on; validation, or else train.")] = "",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter of config/emo.yaml.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap intervals.")] = 0,
+) -> None:
+    """Measure accuracy, calibration and speed of one or more backends on the same labelled clips."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from emo_llama_ros.errors import BadParameter
+    from emo_llama_ros.evaluation.evaluate import Plan
+    from emo_llama_ros.evaluation.study import Study, contenders, run_study
+    from emo_llama_ros.faces.analyzer import make_analyzer
+    from emo_llama_ros.options import Options, parse
+    from emo_llama_ros.training.datasets import open_dataset
+    from emo_llama_ros.training.datasets.clip_source import Faces
+
+    if faces not in [f.value for f in Faces]:
+        raise BadParameter(f"--faces must be one of {', '.join(f.value for f in Faces)}, not '{faces}'.")
+    options = Options().with_values(dict(parse(setting) for setting in settings or ()))
+    opened = open_dataset(data, dataset)
+    where = Faces(faces).resolve(opened)
+    chosen = split or opened.test_split
+    every = tuple(range(1, opened.folds + 1)) or (0,)
+    others = [s for s in ("validation", "train") if s in opened.splits and s != chosen]
+    plan = Plan(opened, data, chosen, (fold,) if fold else every, frames, where, reasoning, limit)
+    study = Study(
+        plan,
+        contenders(backend or ["expression"], model, options, opened.label_set.name),
+        options,
+        out,
+        title=f"{opened.name} {chosen}" + (f" fold {fold}" if fold else ""),
+        command=shlex.join(["emo_llama", *sys.argv[1:]]),
+        fit_method=fit_calibration,
+        fit_split=fit_split or (others[0] if others else chosen),
+        seed=seed,
+        settings={"frames": frames, "faces": where.value, "limit": limit},
+    )
+    analyzer = None if where is Faces.WHOLE else make_analyzer(options)
+    console = Console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        found = run_study(
+            study,
+            analyzer,
+            lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+        )
+    console.print(Markdown((out / "report.md").read_text(encoding="utf-8")))
+    for result in found["results"]:
+        if result["settings"]["first_error"]:
+            console.print(f"[yellow]{result['name']}, first fault:[/] {result['settings']['first_error']}")
+    console.print(f"Report and pictures are in {out}.")
