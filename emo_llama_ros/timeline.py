@@ -72,7 +72,14 @@ Thumbnails = Mapping[str, Sequence[tuple[int, RgbImage]]]
 def draw_timeline(
     path: Path, estimates: Sequence[Estimate], recording: Recording, thumbnails: Thumbnails | None = None
 ) -> None:
-    """Write the timeline of `estimates` (LABEL and FINAL, in the order of their stamps) as PNG to `path`."""
+    """Write the timeline of `estimates` as PNG to `path`; see `timeline_figure`."""
+    timeline_figure(estimates, recording, thumbnails).savefig(path, dpi=150)
+
+
+def timeline_figure(
+    estimates: Sequence[Estimate], recording: Recording, thumbnails: Thumbnails | None = None
+) -> Figure:
+    """Return the picture of `estimates` (LABEL and FINAL, in the order of their stamps), one panel for each person."""
     latest = list({e.estimate_id: e for e in estimates}.values())
     people = _people(latest)
     shown = sorted(sorted(people, key=lambda face_id: -len(people[face_id]))[:MAX_PEOPLE], key=list(people).index)
@@ -103,7 +110,7 @@ def draw_timeline(
         panel.tick_params(labelbottom=panel is axes[-1], colors=_FAINT, labelsize=9, length=3)
         panel.xaxis.set_major_formatter(FuncFormatter(_clock if recording.end_ns - recording.start_ns > 180e9 else _s))
     _draw_head_and_foot(figure, latest, recording, hidden=len(people) - len(shown))
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 def _people(estimates: Sequence[Estimate]) -> dict[str, list[Estimate]]:

@@ -20,16 +20,18 @@ def replay(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results in the folder.")] = False,
 ) -> None:
     """Read a rosbag2 offline: the same bag gives the same output, and nothing is dropped."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from emo_llama_ros.options import Options, parse
-    from emo_llama_ros.replay import replay as run
 
     values = dict(parse(setting) for setting in settings or ())
     if backend is not None:
         values["backend"] = backend
     options = Options().with_values(values)
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from emo_llama_ros.replay import replay as run
+
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -42,7 +44,8 @@ def replay(
     statuses = ", ".join(f"{count} {name}" for name, count in sorted(result.statuses().items())) or "none"
     speed = result.seconds / result.wall_s if result.wall_s else 0.0
     typer.echo(f"{result.topic.name}: {result.frames} frames, {result.seconds:.1f} s, {speed:.1f}× real time")
-    typer.echo(f"{len(result.people)} people; estimates: {statuses}")
+    people = "1 person" if len(result.people) == 1 else f"{len(result.people)} people"
+    typer.echo(f"{people}; estimates: {statuses}")
     typer.echo(f"{out / 'timeline.png'}, estimates.jsonl, estimates.csv, bag/, report.json")
     if result.interrupted:
         typer.echo("Interrupted: the results end where you stopped.", err=True)

@@ -1,0 +1,112 @@
+"""The `emo_llama` command: quick help, one sentence for an error, and commands that do what they say."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from emo_llama_ros.bags import ImageBag
+
+HEAVY = ("cv2", "numpy", "torch", "transformers", "matplotlib", "rosbags", "rclpy", "scipy", "ai_edge_litert", "yaml")
+
+
+def emo_llama(*arguments, **variables):
+    command = [sys.executable, "-m", "emo_llama_ros.cli", *map(str, arguments)]
+    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "200", **variables}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys, emo_llama_ros.cli as cli\n"
+        "sys.argv = ['emo_llama', '--help']\n"
+        "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        f"print('HEAVY', *[name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "replay" in done.stdout
+    assert done.stdout.splitlines()[-1] == "HEAVY"
+
+
+@pytest.mark.parametrize("command", ["bag", "replay"])
+def test_every_command_explains_itself(command):
+    done = emo_llama(command, "--help")
+    assert done.returncode == 0
+    assert "--out" in done.stdout
+
+
+def test_the_version_is_printed():
+    from emo_llama_ros import __version__
+
+    assert emo_llama("--version").stdout.strip() == __version__
+
+
+def test_an_error_is_one_sentence_and_exit_code_1(tmp_path):
+    done = emo_llama("replay", tmp_path / "nothing", "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == f"emo_llama: There is no bag {tmp_path / 'nothing'}.\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("options", "variables"), [(["--debug"], {}), ([], {"EMO_LLAMA_DEBUG": "1"})])
+def test_debug_shows_the_traceback(tmp_path, options, variables):
+    done = emo_llama(*options, "replay", tmp_path / "nothing", "--out", tmp_path / "out", **variables)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "BadRecording" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--set", "clip_s"], "'clip_s' sets nothing; write NAME=VALUE."),
+        (["--set", "clips=1"], "There is no parameter 'clips'."),
+        (["--set", "clip_s=long"], "Parameter 'clip_s' must be a float, not 'long'."),
+        (["--set", "clip_s=99"], "Parameter 'clip_s' must be between 0.1 and 30 s, not 99."),
+        (["--backend", "oracle"], "Parameter 'backend' must be one of"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path, arguments, reason):
+    done = emo_llama("replay", tmp_path, "--out", tmp_path / "out", *arguments)
+    assert done.returncode == 1
+    assert reason in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["a.mp4", "--webcam", "0"]])
+def test_a_bag_is_made_of_files_or_of_a_webcam(tmp_path, arguments):
+    done = emo_llama("bag", *arguments, "--out", tmp_path / "bag")
+    assert done.returncode == 2
+    assert "either files or --webcam" in done.stderr
+
+
+def test_an_unreadable_file_leaves_no_bag_behind(tmp_path):
+    (tmp_path / "words.mp4").write_text("words")
+    done = emo_llama("bag", tmp_path / "words.mp4", "--out", tmp_path / "bag")
+    assert done.returncode == 1
+    assert "cannot be read as a video" in done.stderr
+    assert not (tmp_path / "bag").exists()
+
+
+def test_files_become_a_bag_and_the_bag_a_report(tmp_path, media):
+    made = emo_llama(
+        "bag", media("single_face.mp4"), "--out", tmp_path / "bag", "--fps", 15, "--topic", "eye/image",
+        "--storage", "mcap", "--compressed", "--frame-id", "eye",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert "36 frames" in made.stdout
+    with ImageBag(tmp_path / "bag") as bag:
+        topic = bag.choose()
+        assert (topic.name, topic.count) == ("/eye/image/compressed", 36)
+        assert next(bag.frames(topic)).frame_id == "eye"
+    read = emo_llama(
+        "replay", tmp_path / "bag", "--out", tmp_path / "out", "--set", "clip_min_s=0.2", "--topic", "eye/image"
+    )
+    if "emo_llama fetch" in read.stderr:
+        pytest.skip(read.stderr)
+    assert read.returncode == 0, read.stderr
+    assert "/eye/image/compressed: 36 frames" in read.stdout
+    assert "1 person" in read.stdout
+    assert '"clip_min_s": 0.2' in (tmp_path / "out" / "report.json").read_text()
