@@ -18,6 +18,7 @@ from emo_llama_ros.commands.bag import bag
 from emo_llama_ros.commands.convert import convert
 from emo_llama_ros.commands.demo import demo
 from emo_llama_ros.commands.evaluate import evaluate
+from emo_llama_ros.commands.doctor import doctor
 from emo_llama_ros.commands.fetch import fetch
 from emo_llama_ros.commands.replay import replay
 from emo_llama_ros.commands.run import run
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command()(bag)
 app.command()(convert)
 app.command()(demo)
+app.command()(doctor)
 app.command()(fetch)
 app.command()(evaluate)
 app.command()(replay)

@@ -1,0 +1,49 @@
+"""`emo_llama doctor`: what is fine, what is not, what to do."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def doctor(
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Check with this parameter.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="How long to look for cameras.", min=0.0)] = 2.0,
+) -> None:
+    """Check Python, ROS, DDS, GPU, model files and cameras; exit code 1 when something must be repaired."""
+    from rich.console import Console
+
+    from emo_llama_ros.doctor import Finding, Level, core_findings
+    from emo_llama_ros.errors import MissingDependency
+    from emo_llama_ros.options import Options, parse
+    from emo_llama_ros.ros_needed import require_ros
+
+    console = Console(highlight=False, soft_wrap=True)
+    colours = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
+    worst = Level.OK
+
+    def say(finding: Finding) -> None:
+        nonlocal worst
+        worst = max(worst, finding.level, key=list(Level).index)
+        console.print(f"[{colours[finding.level]}]{finding.level.value:4}[/]", end="  ")
+        console.print(f"{finding.subject}: {finding.found}", markup=False)
+        if finding.advice:
+            console.print(f"      → {finding.advice}", markup=False)
+
+    options = Options().with_values(dict(parse(setting) for setting in settings or ()))
+    for finding in core_findings(options):
+        say(finding)
+    try:
+        require_ros()
+    except MissingDependency as error:
+        say(Finding(Level.FAIL, "ROS 2", str(error)))
+    else:
+        from emo_llama_ros.ros.doctor import ros_findings
+
+        for finding in ros_findings(options, seconds):
+            say(finding)
+    if worst is Level.FAIL:
+        raise typer.Exit(1)
