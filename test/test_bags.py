@@ -124,6 +124,24 @@ def test_an_estimate_keeps_every_field(tmp_path, storage):
     assert (message.age_at_publish.sec, message.age_at_publish.nanosec) == (0, 5)
 
 
+def test_rclpy_reads_what_was_written(tmp_path):
+    serialization = pytest.importorskip("rclpy.serialization", reason="needs rclpy")
+    messages = pytest.importorskip("emo_llama_ros.msg", reason="needs the generated messages (install the package)")
+    sensor_msgs = pytest.importorskip("sensor_msgs.msg")
+    frame = image()
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.write_image(TOPIC, frame)
+        bag.write_estimate("/emotion", ESTIMATE_SAMPLE)
+    with Reader(tmp_path / "bag") as reader:
+        raw = {connection.topic: data for connection, _, data in reader.messages()}
+    estimate = serialization.deserialize_message(raw["/emotion"], messages.EmotionEstimate)
+    assert (estimate.label, estimate.reasoning) == (ESTIMATE_SAMPLE.label, ESTIMATE_SAMPLE.reasoning)
+    assert estimate.header.stamp.sec * 10**9 + estimate.header.stamp.nanosec == T0
+    assert (estimate.action_units[0].number, estimate.action_units[0].intensity) == (12, 0.5)
+    picture = serialization.deserialize_message(raw[TOPIC], sensor_msgs.Image)
+    assert (picture.encoding, picture.step, bytes(picture.data)) == ("bgr8", 12, frame.data.tobytes())
+
+
 def test_the_type_hash_is_the_one_that_the_message_generator_computed():
     types = message_types()
     prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emo_llama_ros.errors import BadParameter
-from emo_llama_ros.options import Options, check, specs
+from emo_llama_ros.options import Options, check, parse, specs
 
 
 @pytest.mark.parametrize("name", specs())
@@ -63,3 +63,28 @@ def test_a_value_is_either_taken_in_the_right_type_or_refused_in_one_sentence(na
         assert type(taken) is specs()[name].type
     else:
         assert name in refusal
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("clip_s=1.5", ("clip_s", 1.5)),
+        ("clip_s=1", ("clip_s", 1.0)),
+        ("clip_frames = 4", ("clip_frames", 4)),
+        ("reasoning=False", ("reasoning", False)),
+        ("image_topic=7", ("image_topic", "7")),
+        ("model_path=a=b", ("model_path", "a=b")),
+    ],
+)
+def test_a_typed_setting_gets_the_type_of_its_option(setting, expected):
+    name, value = parse(setting)
+    assert (name, value, type(value)) == (*expected, type(expected[1]))
+    assert parse(setting)[1] == getattr(Options().with_values({name: value}), name)
+
+
+@pytest.mark.parametrize(
+    "setting", ["clip_s", "", "clips=1", "clip_s=x", "clip_frames=4.5", "reasoning=1", "clip_s=NaN"]
+)
+def test_a_setting_that_means_nothing_is_refused(setting):
+    with pytest.raises(BadParameter):
+        parse(setting)
