@@ -1,0 +1,144 @@
+"""Every sample is answered or counted, all backends see the same clips, and reasoning is held against measurements."""
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="needs scikit-learn (extra: train)")
+
+from emo_llama_ros.errors import BadParameter, MissingModel
+from emo_llama_ros.estimate import Status
+from emo_llama_ros.evaluation.evaluate import Plan, evaluate, translate
+from emo_llama_ros.labels import AFFECTNET, AFFECTNET_7, MAFW, RAF_DB
+from emo_llama_ros.options import Options
+from emo_llama_ros.training.datasets import open_dataset
+from emo_llama_ros.training.datasets.clip_source import Faces
+
+sys.path.insert(0, str(Path(__file__).parent))
+from scripted_backend import BrightnessBackend, brightness_of
+
+
+def grey(path, value, size=64):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((size, size, 3), value, np.uint8))
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """Two pictures that BrightnessBackend reads right, one that it takes for fear."""
+    for name, looks in (("happiness/1", "happiness"), ("anger/1", "anger"), ("anger/2", "fear")):
+        grey(tmp_path / f"{name}.png", brightness_of(looks))
+    return Plan(open_dataset(tmp_path), tmp_path, "test", faces=Faces.WHOLE)
+
+
+def run(plan, backend, **options):
+    backend.load()
+    return evaluate(plan, {"scripted": backend}, None, Options(), **options)[0]
+
+
+def test_each_sample_has_a_prediction_with_its_truth(plan):
+    found = run(plan, BrightnessBackend())
+    said = {p.id: (p.label, RAF_DB.labels[int(np.argmax(p.probabilities))]) for p in found.predictions}
+    assert said == {
+        "happiness/1.png": ("happiness", "happiness"),
+        "anger/1.png": ("anger", "anger"),
+        "anger/2.png": ("anger", "fear"),
+    }
+    assert all(p.latency_ms > 0 for p in found.predictions)
+
+
+def test_all_backends_are_given_the_same_clips(plan):
+    backends = {"one": BrightnessBackend(), "two": BrightnessBackend()}
+    for backend in backends.values():
+        backend.load()
+    evaluate(plan, backends, None, Options())
+    assert [id(c) for c in backends["one"].seen] == [id(c) for c in backends["two"].seen]
+    assert len(backends["one"].forgotten) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(Status.UNPARSED, "unparsed"), (Status.ERROR, "error"), (Status.NO_FACE, "no_face")]
+)
+def test_an_answer_without_a_label_keeps_its_reason(plan, status, outcome):
+    found = run(plan, BrightnessBackend(statuses={RAF_DB.index("fear"): status}))
+    assert [p.outcome for p in found.predictions if p.id == "anger/2.png"] == [outcome]
+    assert found.first_error == "as asked"
+
+
+def test_an_unreadable_sample_is_an_error_and_the_rest_goes_on(plan):
+    (plan.root / "anger/1.png").write_bytes(b"no picture")
+    found = run(plan, BrightnessBackend())
+    assert sorted(p.outcome for p in found.predictions) == ["error", "ok", "ok"]
+    assert "anger/1.png" in found.first_error
+
+
+def test_a_limit_takes_samples_from_the_whole_list(tmp_path):
+    for i in range(10):
+        grey(tmp_path / f"{'anger' if i < 5 else 'sadness'}/{i}.png", 100)
+    found = run(Plan(open_dataset(tmp_path), tmp_path, "test", faces=Faces.WHOLE, limit=4), BrightnessBackend())
+    assert sorted(p.label for p in found.predictions) == ["anger", "anger", "sadness", "sadness"]
+
+
+def test_a_whole_picture_fills_the_crop(plan):
+    backend = BrightnessBackend()
+    run(plan, backend)
+    crop = backend.seen[0].faces[0].crop
+    assert crop.shape == (224, 224, 3)
+    assert (crop == crop[0, 0]).all()
+
+
+def test_progress_is_told(plan):
+    told = []
+    run(plan, BrightnessBackend(), on_sample=lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_finding_faces_needs_an_analyzer(tmp_path):
+    grey(tmp_path / "anger/1.png", 100)
+    backend = BrightnessBackend()
+    with pytest.raises(BadParameter, match="needs an analyzer"):
+        run(Plan(open_dataset(tmp_path), tmp_path, "test", faces=Faces.DETECT), backend)
+
+
+def test_reasoning_is_checked_against_what_was_measured(plan):
+    from dataclasses import replace
+
+    found = run(replace(plan, reasoning=True), BrightnessBackend(text="The face shows {}. The lip corners are raised."))
+    assert [(p.sentences, p.sentences_held) for p in found.predictions] == [(2, 1)] * 3
+    assert found.reasoning.share == 0.5
+    assert found.reasoning.examples == ["The lip corners are raised."] * 3
+
+
+def test_labels_of_another_set_are_translated():
+    p = (0.5, 0.1, 0.1, 0.1, 0.05, 0.05, 0.0, 0.1)
+    assert translate(p, AFFECTNET, AFFECTNET_7) == pytest.approx([x / 0.9 for x in p[:7]])
+    on_mafw = translate((0.1, 0.1, 0.1, 0.4, 0.1, 0.1, 0.1), RAF_DB, MAFW)
+    assert sum(on_mafw) == pytest.approx(1)
+    assert on_mafw[MAFW.index("happiness")] == pytest.approx(0.4)
+    assert on_mafw[MAFW.index("anxiety")] == 0
+    assert translate((0, 0, 0, 0, 0, 0, 0, 1.0), AFFECTNET, RAF_DB) == ()
+
+
+def test_tight_crops_of_real_faces_are_found_after_padding(media, tmp_path):
+    from emo_llama_ros.faces.analyzer import make_analyzer
+
+    try:
+        analyzer = make_analyzer(Options())
+    except MissingModel as error:
+        pytest.skip(str(error))
+    image = cv2.imread(str(media("single_face.jpg")))
+    face = analyzer.analyze(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))[0].box
+    x, y, w, h = (round(v) for v in (face.x, face.y, face.width, face.height))
+    (tmp_path / "happiness").mkdir()
+    cv2.imwrite(
+        str(tmp_path / "happiness/tight.png"), cv2.resize(image[max(y, 0) : y + h, max(x, 0) : x + w], (100, 100))
+    )
+    plan = Plan(open_dataset(tmp_path), tmp_path, "test", faces=Faces.PAD)
+    backend = BrightnessBackend()
+    backend.load()
+    (found,) = evaluate(plan, {"b": backend}, analyzer, Options())
+    assert found.predictions[0].outcome == "ok"
+    assert backend.seen[0].faces[0].measures
