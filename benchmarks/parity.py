@@ -281,8 +281,9 @@ def compare_folder(folder: Path, attention: str = "eager") -> list[Row]:
     for name in golden.cases():
         try:
             with torch.no_grad():
-                rows += list(Case(golden, name, attention).rows())
-        except Exception as error:  # a case that cannot run is a failed case, the others still run
+                for row in Case(golden, name, attention).rows():
+                    rows.append(row)
+        except Exception as error:  # a case that cannot go on is a failed case; what it compared stands
             rows.append(Row(name, problem=f"{type(error).__name__}: {error}"))
     return rows
 

@@ -52,6 +52,16 @@ def test_global_and_local_clues_look_at_each_other(make_priors):
         assert ((changed - before)[:, :69].abs().amax(dim=-1) > 0).all()
 
 
+def test_clues_that_learn_nothing_from_each_other_pass_through(make_priors):
+    mining, priors = FaceInfoMining(TINY), make_priors([1])
+    for attention in (mining.global_attention, mining.local_attention):
+        attention.out_proj.weight.zero_()
+        attention.out_proj.bias.zero_()
+    face, points = mining._global(priors), mining._local(priors)
+    expected = torch.cat((mining.fused_global_norm(face.mean(dim=1, keepdim=True)), mining.local_norm(points)), dim=1)
+    assert_close(mining(priors)[:, :69], expected)
+
+
 def test_landmarks_differ_by_point_and_by_region(make_priors):
     mining, priors = FaceInfoMining(TINY), make_priors([1])
     same_place = dataclasses.replace(priors, landmarks=torch.zeros_like(priors.landmarks))
