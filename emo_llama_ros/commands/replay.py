@@ -18,6 +18,10 @@ def replay(
     ] = None,
     thumbnails: Annotated[bool, typer.Option("--thumbnails", help="Show faces in the timeline picture.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results in the folder.")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Play the bag in real time over DDS, with /clock, to a node started for it.")
+    ] = False,
+    rate: Annotated[float, typer.Option(help="Pace of --live; 2 is twice as fast.", min=0.01, max=100.0)] = 1.0,
 ) -> None:
     """Read a rosbag2 offline: the same bag gives the same output, and nothing is dropped."""
     from emo_llama_ros.options import Options, parse
@@ -40,6 +44,14 @@ def replay(
         def show(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
+        if live:
+            from emo_llama_ros.ros_needed import require_ros
+
+            require_ros()
+            from emo_llama_ros.ros.live_results import replay_live_into
+
+            typer.echo(replay_live_into(out, bag, values, topic, rate, overwrite, show))
+            return
         result = run(bag, out, options, topic, thumbnails, overwrite, show)
     statuses = ", ".join(f"{count} {name}" for name, count in sorted(result.statuses().items())) or "none"
     speed = result.seconds / result.wall_s if result.wall_s else 0.0

@@ -1,20 +1,57 @@
-"""The files of a live replay: those of an offline one, from what came over DDS."""
+"""A live replay with its files: those of an offline one, from what came over DDS."""
 
 from __future__ import annotations
 
 import json
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from emo_llama_ros import __version__
 from emo_llama_ros.bags import ImageBag, ImageTopic
 from emo_llama_ros.estimate import Estimate
-from emo_llama_ros.estimate_files import EstimateFiles
+from emo_llama_ros.estimate_files import EstimateFiles, prepare_folder
 from emo_llama_ros.labels import RAF_DB, label_set
-from emo_llama_ros.ros.live_replay import LiveReplay
+from emo_llama_ros.ros.live_replay import LiveReplay, replay_live
 from emo_llama_ros.timeline import Recording, draw_timeline
+
+
+def replay_live_into(
+    out: Path,
+    bag: Path,
+    parameters: Mapping[str, Any],
+    topic: str | None = None,
+    rate: float = 1.0,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> str:
+    """Play a bag to a node of its own, write the results into `out`, and return a summary for the terminal.
+
+    Raises BadRecording like an offline replay, and EmoError when the node does not start or load its model.
+    """
+    with ImageBag(bag) as recording:
+        chosen = recording.choose(topic)
+        prepare_folder(out, overwrite)
+        done = count(1)
+        live = replay_live(
+            recording,
+            chosen,
+            parameters,
+            out / "node.log",
+            rate,
+            on_frame=lambda _: progress(next(done), chosen.count),
+        )
+        write_live_results(out, bag.resolve().name, recording, chosen, live)
+    people = {e.face_id for e in live.estimates if e.face_id}
+    received = live.diagnostics.get("estimates", {}).get("frames received", "?")
+    return (
+        f"{chosen.name}: {live.played.frames} frames played, {received} received by the node\n"
+        f"{len(people)} people; {len(live.estimates)} estimates\n"
+        f"{out / 'timeline.png'}, estimates.jsonl, estimates.csv, bag/, report.json, node.log"
+    )
 
 
 def write_live_results(out: Path, name: str, bag: ImageBag, topic: ImageTopic, live: LiveReplay) -> None:
