@@ -214,3 +214,30 @@ def test_what_is_missing_is_said(monkeypatch, samples, tmp_path):
         VisionEndpoint(EndpointSettings())
     with pytest.raises(BadData, match=r"\.jsonl"):
         write_conversations(samples, tmp_path / "c.json", endpoint("http://127.0.0.1:1"))
+
+
+def test_the_command_asks_the_endpoint_that_the_environment_names(samples, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from emo_llama_ros.cli import app
+
+    out = tmp_path / "c.jsonl"
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("EMO_LLAMA_VISION_MODEL", MODEL)
+    with serving(Script(good)) as url:
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        arguments = [
+            "data",
+            "conversation",
+            str(tmp_path / "data"),
+            "--split",
+            "test",
+            "--out",
+            str(out),
+            "--limit",
+            "4",
+        ]
+        result = CliRunner().invoke(app, [*arguments, "--prompt-price", "2.5"])
+    assert result.exit_code == 0, result.output
+    assert "4 written, 0 were there, 0 failed" in " ".join(result.output.split())
+    assert len(list(read_records(out))) == 4
