@@ -38,7 +38,7 @@ class Roi:
 
         Whole numbers are pixel centres, as in cv2.warpAffine.
         """
-        cos, sin, zoom = np.cos(self.angle), np.sin(self.angle), size / self.side
+        cos, sin, zoom = np.cos(self.angle), np.sin(self.angle), size / max(self.side, 1.0)
         turn = zoom * np.array([[cos, sin], [-sin, cos]])
         shift = (size - 1) / 2 - turn @ np.array([self.x, self.y])
         return np.column_stack([turn, shift])

@@ -37,7 +37,7 @@ class OnnxExpression:
     """An ONNX classifier on the upright picture of the whole face, with the embedding of another reader.
 
     Layout (NCHW or NHWC), size and channels (3 is RGB, 1 grey) are read from the file. Outputs that are no
-    probabilities go through a softmax. Labels outside RAF-DB's seven are left out and the rest sums to 1 again; a
+    probabilities (tried at load) go through a softmax. Labels outside RAF-DB's seven are left out and the rest sums to 1 again; a
     label of the seven that the network lacks stays at 0. Raises MissingDependency without onnxruntime, MissingModel
     when the files are absent or do not fit each other.
     """
@@ -58,20 +58,23 @@ class OnnxExpression:
         self._pixels = PIXELS[kind]
         self._columns = _columns(labels, names)
         self.name = model.stem
-        width = self._logits(np.zeros((self._size, self._size, self._channels), np.uint8)).size
-        if width != len(names):
-            raise MissingModel(f"{model} has {width} outputs but {labels} lists {len(names)} labels.")
+        trials = [self._run(picture) for picture in _trial_pictures(self._size, self._channels)]
+        if trials[0].size != len(names):
+            raise MissingModel(f"{model} has {trials[0].size} outputs but {labels} lists {len(names)} labels.")
+        self._softmax = not all(float(out.min()) >= 0 and abs(float(out.sum()) - 1) < 1e-3 for out in trials)
 
     def read(self, rgb: RgbImage, grey: npt.NDArray[np.uint8], views: Sequence[Roi]) -> Reading:
         """Return the network's reading of the last view, and the other reader's embedding."""
         picture = cut(rgb if self._channels == 3 else grey, views[-1], self._size)
-        seven = _probabilities(self._logits(picture.reshape(self._size, self._size, self._channels)))[self._columns]
-        seven = np.where(self._columns >= 0, seven, 0)
+        outputs = self._run(picture.reshape(self._size, self._size, self._channels))
+        if self._softmax:
+            outputs = np.exp(outputs - outputs.max())
+        seven = np.where(self._columns >= 0, outputs[self._columns], 0)
         return Reading(
             (seven / max(seven.sum(), 1e-12)).astype(np.float32), self._embedding_of.read(rgb, grey, views).embedding
         )
 
-    def _logits(self, picture: npt.NDArray[np.uint8]) -> FloatArray:
+    def _run(self, picture: npt.NDArray[np.uint8]) -> FloatArray:
         values = self._pixels(picture.astype(np.float64)).astype(np.float32)  # (S, S, C)
         if self._channels_first:
             values = values.transpose(2, 0, 1)
@@ -132,8 +135,8 @@ def _columns(path: Path, names: list[str]) -> npt.NDArray[np.intp]:
     return np.array([names.index(label) if label in names else -1 for label in RAF_DB.labels])
 
 
-def _probabilities(outputs: FloatArray) -> FloatArray:
-    if float(outputs.min()) >= 0 and abs(float(outputs.sum()) - 1) < 1e-3:
-        return outputs
-    shares = np.exp(outputs - outputs.max())
-    return shares / shares.sum()
+def _trial_pictures(size: int, channels: int) -> list[npt.NDArray[np.uint8]]:
+    """Return pictures on which outputs that are no probabilities will not look like them by chance."""
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (size, size, channels), np.uint8) for _ in range(2)]
+    return [np.zeros((size, size, channels), np.uint8), np.full((size, size, channels), 255, np.uint8), *noise]

@@ -60,9 +60,15 @@ def frontal(mesh: FloatArray) -> Frontal:
 
 
 def _pose(rotation: npt.NDArray[np.float64]) -> HeadPose:
-    """Return the angles of a rotation (3, 3) from the template's axes to the image's, in degrees."""
+    """Return the angles of a rotation (3, 3) from the template's axes to the image's, in degrees.
+
+    Yaw and pitch say where the nose points in the image's axes, roll how far the head is turned about that direction.
+    """
     nose = rotation @ np.array([0.0, 0.0, -1.0])
     yaw = np.arctan2(nose[0], -nose[2])
     pitch = np.arcsin(np.clip(-nose[1], -1.0, 1.0))
-    roll = np.arctan2(rotation[1, 0], rotation[0, 0])
+    # Columns: the axes of a head without roll whose nose points there.
+    right = np.array([np.cos(yaw), 0.0, np.sin(yaw)])
+    down = np.cross(-nose, right)
+    roll = np.arctan2(rotation[:, 0] @ down, rotation[:, 0] @ right)
     return HeadPose(*(float(np.degrees(angle)) for angle in (yaw, pitch, roll)))
