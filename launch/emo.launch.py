@@ -4,6 +4,7 @@ ros2 launch emo_llama_ros emo.launch.py image_topic:=/camera/image_raw
 ros2 launch emo_llama_ros emo.launch.py namespace:=left image_topic:=/left/camera/image_raw   # one of several cameras
 """
 
+from launch import LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -22,7 +23,6 @@ from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
 
 from emo_llama_ros.ros.transport import profile_variable, use_shipped_profile
-from launch import LaunchContext, LaunchDescription
 
 # Empty means: as the params_file says.
 OVERRIDES = {
