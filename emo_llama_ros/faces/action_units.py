@@ -35,7 +35,7 @@ _BROWS_FOLLOW_CHEEKS = 0.6
 
 def measured_units(clip: Clip) -> tuple[Evidence, ...]:
     """Return the action units that a clip shows, the strongest first; frames that cannot be read count for nothing."""
-    readable = [(s, f) for s, f in zip(clip.stamps_ns, clip.faces, strict=True) if _is_readable(f)]
+    readable = [(s, f) for s, f in zip(clip.stamps_ns, clip.faces, strict=True) if is_readable(f)]
     frames = [unit_intensities(face.measures, clip.baseline) for _, face in readable]
     ages_s = [(clip.stamp_ns - stamp) / SECOND_NS for stamp, _ in readable]
     found = [_evidence(unit, ages_s, [frame.get(unit, 0.0) for frame in frames]) for unit in sorted(MEASURED)]
@@ -106,7 +106,8 @@ def _ramp(value: float, low: float, high: float) -> float:
     return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
-def _is_readable(face: Face) -> bool:
+def is_readable(face: Face) -> bool:
+    """Return whether the measures of a face are good enough to state anything from them."""
     return bool(face.measures) and not face.flaws & _UNREADABLE
 
 

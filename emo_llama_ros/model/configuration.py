@@ -89,6 +89,9 @@ class FaceConfig:
     """Global clue: channels of the face embedding (a vector) or of the face feature map."""
     embedding_is_map: bool = True
     """True: the embedding is a feature map (E, h, w), pooled to global_grid x global_grid tokens. False: a vector."""
+    embedding_source: str = "analyzer"
+    """'analyzer': the features that the face networks give. 'expression': the natural logarithm of their seven
+    expression probabilities, which every expression network gives."""
     global_grid: int = 7
     global_tokens: int = 1
     """Tokens made from an embedding vector; a map gives global_grid² tokens instead."""
@@ -126,6 +129,8 @@ class FaceConfig:
     def __post_init__(self) -> None:
         if self.scope not in ("frame", "clip"):
             raise BadCheckpoint(f"Face tokens can have the scope 'frame' or 'clip', not '{self.scope}'.")
+        if self.embedding_source not in ("analyzer", "expression"):
+            raise BadCheckpoint(f"The face embedding is 'analyzer' or 'expression', not '{self.embedding_source}'.")
         if not (self.embedding_dim or self.landmark_regions or self.evidence_dim):
             raise BadCheckpoint("The face branch needs an embedding, landmarks or evidence; switch it off instead.")
 
