@@ -7,20 +7,13 @@ ros2 launch emo_llama_ros emo.launch.py namespace:=left image_topic:=/left/camer
 from launch import LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
-    EmitEvent,
     LogInfo,
     OpaqueFunction,
-    RegisterEventHandler,
     SetEnvironmentVariable,
 )
-from launch.event_handlers import OnProcessStart
-from launch.events import matches_action
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode
-from launch_ros.event_handlers import OnStateTransition
-from launch_ros.events.lifecycle import ChangeState
 from launch_ros.substitutions import FindPackageShare
-from lifecycle_msgs.msg import Transition
 
 from emo_llama_ros.ros.transport import profile_variable, use_shipped_profile
 
@@ -62,6 +55,7 @@ def _start(context: LaunchContext) -> list:
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
+    level = value("log_level")
     overrides = {name: value(name) for name in OVERRIDES if value(name)}
     node = LifecycleNode(
         package="emo_llama_ros",
@@ -69,14 +63,15 @@ def _start(context: LaunchContext) -> list:
         namespace=value("namespace"),
         name=value("name"),
         parameters=[value("params_file"), {**overrides, "use_sim_time": _is_true(value("use_sim_time"))}],
-        arguments=["--ros-args", "--log-level", value("log_level")],
+        # The node starts itself: a transition that launch asks for is lost when a killed node comes back while the
+        # graph still shows the services of the dead one.
+        arguments=[*(["--autostart"] if _is_true(value("autostart")) else []), "--ros-args", "--log-level", level],
         respawn=_is_true(value("respawn")),
         respawn_delay=1.0,
         output="screen",
         emulate_tty=True,
     )
-    autostart = _autostart(node) if _is_true(value("autostart")) else []
-    return [*_transport(context, value("fastdds_profile")), *autostart, node]
+    return [*_transport(context, value("fastdds_profile")), node]
 
 
 def _transport(context: LaunchContext, profile: str) -> list:
@@ -88,27 +83,6 @@ def _transport(context: LaunchContext, profile: str) -> list:
     reason = use_shipped_profile(context.environment)
     shipped = context.environment.get(variable)
     return [*([SetEnvironmentVariable(variable, shipped)] if shipped else []), LogInfo(msg=reason)]
-
-
-def _autostart(node: LifecycleNode) -> list:
-    """Configure the node each time its process starts, and activate it each time it has been configured."""
-
-    def change(transition: int) -> EmitEvent:
-        return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
-
-    return [
-        RegisterEventHandler(
-            OnProcessStart(target_action=node, on_start=[change(Transition.TRANSITION_CONFIGURE)]),
-        ),
-        RegisterEventHandler(
-            OnStateTransition(
-                target_lifecycle_node=node,
-                start_state="configuring",
-                goal_state="inactive",
-                entities=[change(Transition.TRANSITION_ACTIVATE)],
-            )
-        ),
-    ]
 
 
 def _is_true(text: str) -> bool:
