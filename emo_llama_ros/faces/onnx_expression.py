@@ -37,9 +37,9 @@ class OnnxExpression:
     """An ONNX classifier on the upright picture of the whole face, with the embedding of another reader.
 
     Layout (NCHW or NHWC), size and channels (3 is RGB, 1 grey) are read from the file. Outputs that are no
-    probabilities (tried at load) go through a softmax. Labels outside RAF-DB's seven are left out and the rest sums to 1 again; a
-    label of the seven that the network lacks stays at 0. Raises MissingDependency without onnxruntime, MissingModel
-    when the files are absent or do not fit each other.
+    probabilities, which is tried at load, go through a softmax. Labels outside RAF-DB's seven are left out and the
+    rest sums to 1 again; a label of the seven that the network lacks stays at 0. Raises MissingDependency without
+    onnxruntime, MissingModel when the files are absent or do not fit each other.
     """
 
     def __init__(self, model: Path, labels: Path, embedding_of: ExpressionReader, threads: int = 1) -> None:
