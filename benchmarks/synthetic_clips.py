@@ -70,13 +70,13 @@ class Film:
 def make_prompt(config: EmoLlamaConfig, device: torch.device) -> tuple[Prompt, label_trie.LabelTrie, list[list[int]]]:
     """Return a prompt of realistic length in random tokens, and seven labels."""
     generator = torch.Generator().manual_seed(2)
-    qformer = config.qformer or (config.face.aggregator if config.face else None)
-    assert qformer is not None
+    readers = [config.qformer, config.face.aggregator if config.face else None]
+    words_known = min(reader.vocab_size for reader in readers if reader is not None)
 
     def tokens(count: int, vocabulary: int) -> list[int]:
         return torch.randint(3, vocabulary, (count,), generator=generator).tolist()
 
-    words = torch.tensor([tokens(WORDS, qformer.vocab_size)], device=device)
+    words = torch.tensor([tokens(WORDS, words_known)], device=device)
     vocabulary = config.llm.vocab_size
     prompt = Prompt(
         tuple(tokens(HEAD_TOKENS, vocabulary)),

@@ -23,6 +23,8 @@ class ClipFrames:
     """Frame numbers → (n, 3, S, S) in the model's dtype, on its device; None without a vision tower."""
     face_priors: Callable[[Sequence[int]], FacePriors] | None = None
     """Frame numbers → n rows, on the model's device; None switches the face branch off."""
+    priors_version: str = ""
+    """Changes when the face priors of the same frames change (evidence is relative to a baseline that is learned)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,14 @@ class FrameEncoder:
         # A frame's features are some twenty times larger, hence the split.
         self.features: VisualCache[Tensor] = VisualCache(max_bytes * 3 // 4)
         self.tokens: VisualCache[Tensor] = VisualCache(max_bytes // 4)
+        branch = model.face_branch
+        self._per_frame = model.vision_tower is not None or (branch is not None and branch.config.scope == "frame")
         self.encode: Callable[[Tensor], Tensor] = model.encode_frames
         """Pixels (n, 3, S, S) → features; replaced by a captured pass where that is faster."""
 
     def blocks(self, clips: Sequence[ClipFrames], prompt: VisualPrompt) -> list[Tensor]:
         """Return the visual block (rows, D) of each clip; all frames that are new run as one batch."""
-        wanted = [[FrameKey(c.face_id, stamp, prompt.prompt_hash) for stamp in c.stamps_ns] for c in clips]
+        wanted = [self._keys(clip, prompt) for clip in clips]
         found = {key: self.tokens.get(key) for keys in wanted for key in keys}
         new = {
             key: (clip, frame)
@@ -75,6 +79,10 @@ class FrameEncoder:
         """Free both caches."""
         self.features.clear()
         self.tokens.clear()
+
+    def _keys(self, clip: ClipFrames, prompt: VisualPrompt) -> list[FrameKey]:
+        words = f"{prompt.prompt_hash} {clip.priors_version}"
+        return [FrameKey(clip.face_id, stamp, words) for stamp in clip.stamps_ns] if self._per_frame else []
 
     def _read(self, frames: list[tuple[ClipFrames, int]], prompt: VisualPrompt) -> list[Tensor]:
         features = torch.stack(self._features(frames)) if self._model.vision_tower is not None else None
