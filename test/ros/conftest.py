@@ -290,3 +290,31 @@ def estimate():
         return Estimate(**{**values, **changes})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def fetched_networks():
+    """Skips unless the embedded networks lie in the user's cache."""
+    from emo_llama_ros.errors import MissingModel
+    from emo_llama_ros.options import Options
+    from emo_llama_ros.preflight import check_files
+
+    try:
+        check_files(Options())
+    except MissingModel as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def sample_video(fetched_networks):
+    """Return the path of a sample video; skips unless it has been fetched."""
+    from emo_llama_ros.errors import MissingModel
+    from emo_llama_ros.fetch import media_file
+
+    def path(name):
+        try:
+            return media_file(name)
+        except MissingModel as error:
+            pytest.skip(str(error))
+
+    return path
