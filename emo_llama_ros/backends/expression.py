@@ -49,6 +49,8 @@ class ExpressionBackend:
         return self._info
 
     def load(self) -> None:
+        # No temperature ships: on the few plainly displayed expressions of the sample media the network is right so
+        # often that a fit would sharpen it (benchmarks/expression_calibration.py), and in the wild it is not.
         path = self._options.calibration_file
         self._calibration = calibration.load(Path(path), RAF_DB) if path else calibration.IDENTITY
         network = Path(self._options.expression_model).stem or "fer"
