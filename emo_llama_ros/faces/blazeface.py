@@ -51,10 +51,9 @@ class _Finds:
 
 
 class BlazeFace:
-    """Find every face in an image.
+    """Find every face in an image, from about 24 pixels' width in VGA (`benchmarks/faces.py --quality` prints it).
 
-    Measured on the sample media (benchmarks/faces.py prints it): 12 of 12 upright faces of 30 pixels' width in a
-    640 × 480 image, where MediaPipe's short- and full-range variants find none.
+    MediaPipe's short- and full-range variants cost less, but miss faces under 60 and 45 pixels.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:

@@ -14,7 +14,7 @@ from emo_llama_ros.faces.face import Box, FloatArray, HeadPose, QualityFlaw
 from emo_llama_ros.options import Options
 
 MIN_SHARPNESS = 0.05
-"""Sharp faces have 0.24 and more. At 0.05 blur has changed one label in five."""
+"""Sharp faces have 0.24 and more. Around 0.05 blur has changed one label in eight."""
 MIN_BRIGHTNESS = 12.0
 """Mean grey value. `alignment.even_light` keeps labels down to there; below, sensor noise takes over."""
 MAX_HIDDEN = 0.1

@@ -1,0 +1,184 @@
+"""Measure the embedded face analyzer on the sample media: `python benchmarks/faces.py [--quality]`.
+
+Without options: CPU milliseconds, median, of each stage for one 640 × 480 frame with one face on one thread, and of
+whole frames of several kinds. CPU time is less disturbed by other programs than wall time; unloaded, the two agree.
+`--quality`: how many faces are found, and how many keep their label, when the media are made smaller, blurred, darker
+or tilted; the thresholds of `faces.quality` were read off this table. The last line is JSON.
+Needs `emo_llama fetch --media`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Measure this source tree, not an installed copy.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import cv2
+import numpy as np
+
+from emo_llama_ros.faces import blazeface, expression, eyes, face_mesh
+from emo_llama_ros.faces.alignment import cut, face_roi, margin_crop
+from emo_llama_ros.faces.analyzer import EmbeddedAnalyzer, box_of, to_grey
+from emo_llama_ros.faces.expression import face_views
+from emo_llama_ros.faces.face import Face, QualityFlaw
+from emo_llama_ros.faces.measures import measure
+from emo_llama_ros.faces.pose import frontal
+from emo_llama_ros.faces.quality import flaws, sharpness
+from emo_llama_ros.faces.tracking import Tracker
+from emo_llama_ros.fetch import media_file, model_file
+from emo_llama_ros.frames import RgbImage
+from emo_llama_ros.options import Options
+
+PASSES = 60
+STILLS = ("0-f1-su-ph.jpg", "0-f15-hao-ph.jpg", "15-f13-anc-ph.jpg", "single_face.jpg")
+FRAMES = (("single_face.mp4", (0, 9, 40, 60)), ("WolfgangLanger_Pexels.mp4", (0, 40, 80, 100, 300, 340, 380, 432)))
+
+
+def main() -> None:
+    """Run the chosen measurement and print it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quality", action="store_true", help="measure accuracy under degradation instead of time")
+    cv2.setNumThreads(1)
+    result = quality() if parser.parse_args().quality else times()
+    print(json.dumps(result))
+
+
+def times() -> dict[str, float]:
+    """Print and return the median CPU milliseconds of each stage and of whole frames."""
+    rgb = _vga_frame()
+    options = Options(seed=1)
+    analyzer = EmbeddedAnalyzer(options)
+    detector = blazeface.BlazeFace(model_file(blazeface.NETWORK_FILE))
+    mesher = face_mesh.FaceMesh(model_file(face_mesh.NETWORK_FILE))
+    lids = eyes.Eyes(model_file(eyes.NETWORK_FILE))
+    reader = expression.EmbeddedExpression(model_file(expression.NETWORK_FILE))
+    (detection,) = detector.detect(rgb)
+    mesh = mesher.locate(rgb, detection)
+    assert mesh is not None
+    grey, box, upright, views = to_grey(rgb), box_of(mesh), frontal(mesh), face_views(mesh)
+    tracker, faces = Tracker(options), analyzer.analyze(rgb)
+    stamps = iter(range(0, 10**15, 10**8))
+    stages: dict[str, Callable[[], object]] = {
+        "detect": lambda: detector.detect(rgb),
+        "mesh": lambda: mesher.locate(rgb, detection),
+        "eyes": lambda: lids.opening(rgb, mesh),
+        "expression": lambda: reader.read(rgb, grey, views),
+        "pose and measures": lambda: measure(frontal(mesh), 0.3),
+        "quality": lambda: flaws(grey, box, mesh, upright.pose, options),
+        "crop": lambda: margin_crop(rgb, box),
+        "grey": lambda: to_grey(rgb),
+        "track": lambda: tracker.update(next(stamps), faces),
+        "whole frame, 640 x 480, 1 face": lambda: analyzer.analyze(rgb),
+        "whole frame, 640 x 480, nobody": lambda: analyzer.analyze(np.zeros_like(rgb)),
+    }
+    group = _still("multi_face.jpg")
+    large = cv2.resize(rgb, (1920, 1080))
+    stages["whole frame, 1000 x 667, 5 faces"] = lambda: analyzer.analyze(group)
+    stages["whole frame, 1920 x 1080, 1 face"] = lambda: analyzer.analyze(large)
+    result = {name: round(_median_ms(run), 2) for name, run in stages.items()}
+    for name, value in result.items():
+        print(f"{name:34} {value:7.2f} ms")
+    return result
+
+
+def quality() -> dict[str, dict[str, float]]:
+    """Print and return what is left of detection and labels under each degradation."""
+    analyzer = EmbeddedAnalyzer(Options())
+    samples = [*(_still(name) for name in STILLS), *(_frame(name, n) for name, numbers in FRAMES for n in numbers)]
+    truth = [_first(analyzer, rgb) for rgb in samples]
+    noise = np.random.default_rng(0)
+
+    def dark(rgb: RgbImage, face: Face, share: float) -> RgbImage:
+        return np.clip(rgb * share + noise.normal(0, 2, rgb.shape), 0, 255).astype(np.uint8)
+
+    def blurred(rgb: RgbImage, face: Face, share: float) -> RgbImage:
+        return np.asarray(cv2.GaussianBlur(rgb, (0, 0), share * face.box.width))
+
+    def small(rgb: RgbImage, face: Face, pixels: float) -> RgbImage:
+        zoom = pixels / face.box.width
+        little = cv2.resize(rgb, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+        image = np.full((480, 640, 3), 90, np.uint8)
+        image[: little.shape[0], : little.shape[1]] = little[:480, :640]
+        return image
+
+    def tilted(rgb: RgbImage, face: Face, degrees: float) -> RgbImage:
+        height, width = rgb.shape[:2]
+        turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 0.7)
+        return np.asarray(cv2.warpAffine(rgb, turn, (width, height)))
+
+    degradations = {
+        "width in VGA, px": (small, (20, 24, 30, 36, 48, 64)),
+        "blur, face widths": (blurred, (0.01, 0.015, 0.02, 0.025, 0.03, 0.04)),
+        "light": (dark, (0.4, 0.2, 0.1, 0.06, 0.04)),
+        "tilt, degrees": (tilted, (15, 30, 45, 60)),
+    }
+    print(f"{len(samples)} faces; label: same as undegraded; flagged: SMALL, BLURRED or DARK")
+    print(f"{'':24} {'found':>6} {'label':>6} {'flagged':>8} {'sharpness':>10} {'brightness':>11}")
+    result = {}
+    for name, (degrade, levels) in degradations.items():
+        for level in levels:
+            pairs = [(degrade(rgb, face, level), face) for rgb, face in zip(samples, truth, strict=True) if face]
+            row = _compare(analyzer, pairs)
+            result[f"{name} {level:g}"] = row
+            print(f"{name + f' {level:g}':24} {row['found']:6.2f} {row['label']:6.2f} {row['flagged']:8.2f} "
+                  f"{row['sharpness']:10.3f} {row['brightness']:11.1f}")  # fmt: skip
+    return result
+
+
+def _compare(analyzer: EmbeddedAnalyzer, pairs: list[tuple[RgbImage, Face]]) -> dict[str, float]:
+    found = [(rgb, face, now) for rgb, face in pairs if (now := _first(analyzer, rgb)) is not None]
+    pictures = [cut(to_grey(rgb), face_roi(now.landmarks, 1.6, 0.3), 64) for rgb, _, now in found]  # type: ignore[arg-type]
+    bad = QualityFlaw.SMALL | QualityFlaw.BLURRED | QualityFlaw.DARK
+    same = [now.expression.argmax() == face.expression.argmax() for _, face, now in found]  # type: ignore[union-attr]
+    return {
+        "found": len(found) / len(pairs),
+        "label": float(np.mean(same)) if same else float("nan"),
+        "flagged": float(np.mean([bool(now.flaws & bad) for *_, now in found])) if found else float("nan"),
+        "sharpness": float(np.median([sharpness(p) for p in pictures])) if found else float("nan"),
+        "brightness": float(np.median([p.mean() for p in pictures])) if found else float("nan"),
+    }
+
+
+def _first(analyzer: EmbeddedAnalyzer, rgb: RgbImage) -> Face | None:
+    faces = analyzer.analyze(rgb)
+    return faces[0] if faces else None
+
+
+def _still(name: str) -> RgbImage:
+    return np.ascontiguousarray(cv2.imread(str(media_file(name)))[:, :, ::-1])
+
+
+def _frame(name: str, number: int) -> RgbImage:
+    capture = cv2.VideoCapture(str(media_file(name)))
+    for _ in range(number):
+        capture.grab()
+    return np.ascontiguousarray(capture.read()[1][:, :, ::-1])
+
+
+def _vga_frame() -> RgbImage:
+    frame = _frame("single_face.mp4", 40)
+    return np.ascontiguousarray(cv2.resize(frame[:, 20:500], (640, 480)))
+
+
+def _median_ms(run: Callable[[], object]) -> float:
+    run()
+    taken = []
+    for _ in range(PASSES):
+        begin = time.process_time()
+        run()
+        taken.append(time.process_time() - begin)
+    return statistics.median(taken) * 1000
+
+
+if __name__ == "__main__":
+    main()
