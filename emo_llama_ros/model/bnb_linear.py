@@ -36,7 +36,8 @@ finally:
     else:
         sys.modules["kernels"] = _kernels
 
-NF4_BLOCK = 64
+NF4_BLOCK, NESTED_BLOCK = 64, 256
+_SLICE_WEIGHTS = 1 << 20
 INT8_OUTLIER_THRESHOLD = 6.0
 
 
@@ -136,12 +137,34 @@ class Int8Linear(bnb.nn.Linear8bitLt):
 
 
 def quantize_nf4(weight: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Quantize a weight (out, in) to the state-dict entries of an Nf4Linear that dequantizes to `dtype`."""
-    data, state = bnb_functional.quantize_4bit(
-        weight.contiguous(), blocksize=NF4_BLOCK, compress_statistics=True, quant_type="nf4"
+    """Quantize a weight (out, in) to the state-dict entries of an Nf4Linear that dequantizes to `dtype`.
+
+    The result is that of `bitsandbytes.functional.quantize_4bit` with double quantization, bit by bit. On a CPU it is
+    made in slices, because bitsandbytes holds six times the weight on the way.
+    """
+    rows = max(1, _SLICE_WEIGHTS // weight.shape[1]) if weight.device.type == "cpu" else weight.shape[0]
+    data = torch.empty(weight.numel() // 2, 1, dtype=torch.uint8, device=weight.device)
+    scales = torch.empty(weight.numel() // NF4_BLOCK, device=weight.device)
+    at = 0
+    for part in weight.split(rows):
+        quantized, state = bnb_functional.quantize_4bit(part.contiguous(), blocksize=NF4_BLOCK, quant_type="nf4")
+        end = at + part.numel()
+        data[at // 2 : end // 2] = quantized
+        scales[at // NF4_BLOCK : end // NF4_BLOCK] = state.absmax
+        at = end
+    offset = scales.mean()
+    small_scales, nested = bnb_functional.quantize_blockwise(scales - offset, blocksize=NESTED_BLOCK)
+    whole = bnb_functional.QuantState(
+        absmax=small_scales,
+        shape=weight.shape,
+        code=state.code,
+        blocksize=NF4_BLOCK,
+        quant_type="nf4",
+        dtype=dtype,
+        offset=offset,
+        state2=nested,
     )
-    state.dtype = dtype
-    return {"weight": data, **{f"weight.{name}": t for name, t in state.as_dict(packed=True).items()}}
+    return {"weight": data, **{f"weight.{name}": t for name, t in whole.as_dict(packed=True).items()}}
 
 
 def quantize_int8(weight: Tensor) -> dict[str, Tensor]:

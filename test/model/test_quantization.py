@@ -174,6 +174,19 @@ def test_the_predicted_size_is_the_real_size(method):
     assert weight_bytes(512, 1024, method, 2) == pytest.approx(real, rel=0.01)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_nf4_in_slices_is_bit_by_bit_what_bitsandbytes_makes(monkeypatch, dtype):
+    monkeypatch.setattr(bnb_linear, "_SLICE_WEIGHTS", 10_000)
+    weight = torch.randn(320, 192).to(dtype)
+    data, state = bnb_linear.bnb_functional.quantize_4bit(
+        weight, blocksize=64, compress_statistics=True, quant_type="nf4"
+    )
+    entries = quantize_weight(weight, "nf4", dtype)
+    expected = {"weight": data, **{f"weight.{name}": t for name, t in state.as_dict(packed=True).items()}}
+    assert entries.keys() == expected.keys()
+    assert all(torch.equal(entries[name], expected[name]) for name in expected)
+
+
 def test_entries_of_another_shape_are_refused_by_name():
     entries = quantize_weight(torch.randn(64, 128), "nf4", torch.float32)
     check_entries("up_proj", entries, "nf4", (64, 128))
