@@ -44,6 +44,11 @@ from emo_llama_ros.model.modeling import EmoLlama
 ANSWER = (5, 6, EOS, 7, 8, 9)  # the label and the question for the reasons
 
 
+def idle_cores() -> int:
+    """Return how many cores nobody else uses: a thread without a core of its own makes all others wait for it."""
+    return max(1, len(os.sched_getaffinity(0)) - round(os.getloadavg()[0]))
+
+
 class Times:
     """Wall times of several runs that are taken in turns, so that a busy spell of the machine hits all of them."""
 
@@ -193,9 +198,9 @@ def main() -> None:
     parser.add_argument("--performance", default="auto", choices=("auto", "plain", "compile"))
     parser.add_argument("--words", type=int, default=64, help="tokens of the reasoning")
     parser.add_argument("--scale", type=int, default=1, help="width of the random model's vision tower, in 256")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes all cores")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes the cores that are idle now")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(args.threads or idle_cores())
     passes = 5 if args.quick else 9
 
     heavy_config = vision_heavy(args.scale)

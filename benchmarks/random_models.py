@@ -52,7 +52,7 @@ def vision_heavy(scale: int = 1) -> EmoLlamaConfig:
     width = 256 * scale
     return replace(
         tiny,
-        vision=VisionConfig(width, 4 * width, 10, 8, image_size=224),
+        vision=VisionConfig(width, 4 * width, 12, 8, image_size=224),
         qformer=QFormerConfig(64, 128, 2, 4, vocab_size=1000, num_query=8, dropout=0.0),
         llm=LlmConfig(
             vocab_size=4000, hidden_size=256, intermediate_size=640, num_hidden_layers=6, num_attention_heads=8,
