@@ -82,7 +82,7 @@ def times() -> dict[str, float]:
         "whole frame, 640 x 480, nobody": lambda: analyzer.analyze(np.zeros_like(rgb)),
     }
     group = _still("multi_face.jpg")
-    large = cv2.resize(rgb, (1920, 1080))
+    large: RgbImage = np.asarray(cv2.resize(rgb, (1920, 1080)), np.uint8)
     stages["whole frame, 1000 x 667, 5 faces"] = lambda: analyzer.analyze(group)
     stages["whole frame, 1920 x 1080, 1 face"] = lambda: analyzer.analyze(large)
     result = {name: round(_median_ms(run), 2) for name, run in stages.items()}
@@ -155,14 +155,16 @@ def _first(analyzer: EmbeddedAnalyzer, rgb: RgbImage) -> Face | None:
 
 
 def _still(name: str) -> RgbImage:
-    return np.ascontiguousarray(cv2.imread(str(media_file(name)))[:, :, ::-1])
+    bgr = np.asarray(cv2.imread(str(media_file(name))), np.uint8)
+    return np.ascontiguousarray(bgr[:, :, ::-1])
 
 
 def _frame(name: str, number: int) -> RgbImage:
     capture = cv2.VideoCapture(str(media_file(name)))
     for _ in range(number):
         capture.grab()
-    return np.ascontiguousarray(capture.read()[1][:, :, ::-1])
+    bgr = np.asarray(capture.read()[1], np.uint8)
+    return np.ascontiguousarray(bgr[:, :, ::-1])
 
 
 def _vga_frame() -> RgbImage:

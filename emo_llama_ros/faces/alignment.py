@@ -16,6 +16,7 @@ CROP_MARGIN = 0.25
 PADDING_RGB = (122, 116, 104)
 """The mean colour of the CLIP normalisation, with which LLaMA-VID pads pictures to a square."""
 
+_PADDING = np.full((CROP_SIZE, CROP_SIZE, 3), PADDING_RGB, np.uint8)
 EVEN_MEAN, EVEN_CONTRAST = 118.0, 48.0
 """Median mean and standard deviation of the grey values of the faces in the sample media."""
 
@@ -49,7 +50,7 @@ def cut(image: npt.NDArray[np.uint8], roi: Roi, size: int) -> npt.NDArray[np.uin
     import cv2
 
     # Bilinear sampling skips pixels when it shrinks by more than two, so large faces are sampled finer and averaged.
-    fine = size * max(1, min(8, round(roi.side / size)))
+    fine = size * max(1, min(8, int(roi.side / size)))
     picture: Any = cv2.warpAffine(image, roi.matrix(fine), (fine, fine), flags=cv2.INTER_LINEAR)
     return picture if fine == size else cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
 
@@ -91,18 +92,19 @@ def margin_crop(rgb: RgbImage, box: Box) -> RgbImage:
 
     height, width = rgb.shape[:2]
     wide, high = box.width * (1 + 2 * CROP_MARGIN), box.height * (1 + 2 * CROP_MARGIN)
-    side = max(2, round(max(wide, high)))
     x, y = box.x + box.width / 2, box.y + box.height / 2
-    left, top = round(x - side / 2), round(y - side / 2)
+    side = max(wide, high, 2.0)
     x0, x1 = (int(np.clip(round(v), 0, width)) for v in (x - wide / 2, x + wide / 2))
     y0, y1 = (int(np.clip(round(v), 0, height)) for v in (y - high / 2, y + high / 2))
-    x0, x1 = max(x0, left), min(x1, left + side)
-    y0, y1 = max(y0, top), min(y1, top + side)
-    square = np.full((side, side, 3), PADDING_RGB, np.uint8)
-    if x1 > x0 and y1 > y0:
-        square[y0 - top : y1 - top, x0 - left : x1 - left] = rgb[y0:y1, x0:x1]
-    shrinks = side > CROP_SIZE
-    return np.asarray(
-        cv2.resize(square, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC),
-        np.uint8,
-    )
+    crop = _PADDING.copy()
+    zoom = CROP_SIZE / side
+    left, right = (_place(v, x - side / 2, zoom) for v in (x0, x1))
+    top, bottom = (_place(v, y - side / 2, zoom) for v in (y0, y1))
+    if right > left and bottom > top:
+        how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
+        crop[top:bottom, left:right] = cv2.resize(rgb[y0:y1, x0:x1], (right - left, bottom - top), interpolation=how)
+    return crop
+
+
+def _place(pixel: int, origin: float, zoom: float) -> int:
+    return int(np.clip(round((pixel - origin) * zoom), 0, CROP_SIZE))

@@ -63,9 +63,13 @@ class BlazeFace:
 
     def detect(self, rgb: RgbImage) -> list[Detection]:
         """Return the faces of an RGB uint8 image (H, W, 3), best score first, each once."""
-        finds = [self._search(rgb, 0, 0)]
-        if max(rgb.shape[:2]) > TILED_FROM_PX:
-            finds += [self._search(tile, x, y) for tile, x, y in _tiles(rgb)]
+        tiled = max(rgb.shape[:2]) > TILED_FROM_PX
+        # Shrinking is the dearer part for large images, so it starts from halves that all searches share.
+        zoom = 1
+        while min(rgb.shape[:2]) >= 4 * zoom * self._size:
+            zoom *= 2
+        small = _shrunk(rgb, zoom)
+        finds = [self._search(tile, x, y, zoom) for tile, x, y in [(small, 0, 0), *(_tiles(small) if tiled else [])]]
         return _blend(
             _Finds(
                 np.concatenate([f.scores for f in finds]),
@@ -74,8 +78,8 @@ class BlazeFace:
             )
         )
 
-    def _search(self, rgb: RgbImage, x: int, y: int) -> _Finds:
-        """Return the candidates in an image or tile whose top-left pixel is (x, y) of the full image."""
+    def _search(self, rgb: RgbImage, x: int, y: int, shrunk: int) -> _Finds:
+        """Return the candidates in an image or tile with the top-left pixel (x, y), shrunk by a whole number."""
         import cv2
 
         height, width = rgb.shape[:2]
@@ -95,12 +99,22 @@ class BlazeFace:
         half = pairs[:, 1:2] / 2
         centres = pairs[:, 0:1] + anchors
         corners = np.concatenate([centres - half, centres + half], 1)
-        shift, origin, to_image = np.array([left, top]), np.array([x, y]), np.array([width / w, height / h])
+        shift, origin = np.array([left, top]), np.array([x, y]) * shrunk
+        to_image = np.array([width / w, height / h]) * shrunk
         return _Finds(
             scores[found].astype(np.float32),
             ((corners - shift) * to_image + origin).astype(np.float32),
             ((pairs[:, 2:] + anchors - shift) * to_image + origin).astype(np.float32),
         )
+
+
+def _shrunk(rgb: RgbImage, zoom: int) -> RgbImage:
+    import cv2
+
+    if zoom == 1:
+        return rgb
+    height, width = rgb.shape[:2]
+    return np.asarray(cv2.resize(rgb, (width // zoom, height // zoom), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _anchor_centres(size: int) -> FloatArray:
