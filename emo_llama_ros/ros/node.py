@@ -110,6 +110,7 @@ class EmoLlamaNode(LifecycleNode):
         self._gate = threading.Lock()
         """Held while publishing and while `_active` or `_session` change: nothing is published after deactivate."""
         self._engine_work = ThreadPoolExecutor(1, "emo_llama engine")
+        self._ask: AskServer | None = None
 
         parameters.declare(self)
         self.add_on_set_parameters_callback(self._on_parameters)
@@ -190,7 +191,9 @@ class EmoLlamaNode(LifecycleNode):
         """Stop the engine, wait for it (at most about 2 s), and remove the node from the graph."""
         self._release()
         self._engine_work.shutdown(wait=True)
-        self._ask.close()
+        if self._ask is not None:
+            self._ask.close()
+            self._ask = None
         super().destroy_node()
 
     def _leave_active(self, reason: str) -> None:
@@ -199,7 +202,8 @@ class EmoLlamaNode(LifecycleNode):
         if self._camera is not None:
             self._camera.close()
             self._camera = None
-        self._ask.abort_all(reason)
+        if self._ask is not None:
+            self._ask.abort_all(reason)
         self._stop_engine()
 
     def _release(self) -> None:
