@@ -239,6 +239,20 @@ def test_a_closed_backend_can_be_loaded_again(checkpoint, make_clip):
     assert backend.label([make_clip()])[0].probabilities == before
 
 
+def test_the_number_format_of_a_large_model_is_measured_on_the_cpu(checkpoint, make_clip, monkeypatch):
+    from emo_llama_ros.backends import emo_llama
+
+    monkeypatch.setattr(emo_llama, "SMALL_MODEL_PARAMETERS", 0)
+    backend = make(checkpoint())
+    note = backend.notes[0]
+    assert note.startswith("Number format: ")
+    held = note.removeprefix("Number format: ").split(",")[0]
+    assert backend.info.model.endswith(f"/{held}")
+    assert backend.label([make_clip()])[0].status is Status.OK
+    for asked in ({"performance": "plain"}, {"dtype": "float32"}, {"quantization": "none"}):
+        assert not any("measured" in note for note in make(checkpoint(), **asked).notes)
+
+
 # --- memory ---
 
 
