@@ -42,7 +42,7 @@ def raw_frame(message: Image, received_ns: int) -> RawFrame:
         width=message.width,
         height=message.height,
         step=message.step,
-        is_bigendian=bool(message.is_bigendian),
+        is_bigendian=message.is_bigendian,  # as sent: the converter refuses what is neither 0 nor 1
         received_ns=received_ns,
     )
 

@@ -9,6 +9,7 @@ pixels stay in place. What is not plain little-endian CDR goes through rclpy.
 from __future__ import annotations
 
 import struct
+from typing import cast
 
 import numpy as np
 from rclpy.serialization import deserialize_message
@@ -68,7 +69,7 @@ def image_view(data: bytes, received_ns: int) -> RawFrame:
     except struct.error as error:
         raise BadImage(f"The serialized image message is damaged: {error}.") from None
     return RawFrame(
-        stamp_ns, frame_id, pixels, encoding, width, height, step, bool(big_endian), received_ns=received_ns
+        stamp_ns, frame_id, pixels, encoding, width, height, step, cast(bool, big_endian), received_ns=received_ns
     )
 
 
