@@ -143,10 +143,11 @@ def check_captured(report: Report, reader: ClipReader, film: Film, prompt: Promp
     for part in ("label", "decode"):
         reader.uncapture(part)
     encode, reader.frames.encode = reader.frames.encode, reader.model.encode_frames
+    generate, reader.frames.generate = reader.frames.generate, reader.frames.generate_plainly
     reader.frames.clear()
     plain = reader.score([clip], [prompt])[0]
     same = list(reader.generate(plain, more, frozenset(), tokens))
-    reader.frames.encode = encode
+    reader.frames.encode, reader.frames.generate = encode, generate
     report.add("captured_vs_plain_scores", float((captured.log_likelihoods - plain.log_likelihoods).abs().max()))
     equal = next((i for i, (a, b) in enumerate(zip(words, same, strict=True)) if a != b), tokens)
     report.add("captured_vs_plain_tokens", f"first {equal} of {tokens} equal")
@@ -163,7 +164,10 @@ def measure_stages(report: Report, reader: ClipReader, film: Film, prompt: Promp
     report.add("stage_vision_8_frames_ms", 1e3 * median(lambda: model.encode_frames(film.pixels(range(8))), device))
     priors = film.priors([0])
     args = visual.prompt_ids, visual.prompt_mask
-    report.add("stage_tokens_1_frame_ms", 1e3 * median(lambda: model.frame_tokens(features, *args, priors), device))
+    report.add("stage_tokens_1_frame_ms", 1e3 * median(lambda: reader.frames.generate(features, *args), device))
+    faces = model.face_branch
+    if faces is not None:
+        report.add("stage_face_tokens_1_frame_ms", 1e3 * median(lambda: faces.frame_tokens(priors, *args), device))
     block = reader.frames.blocks([film.clip(0)], visual)[0]
     tail = reader.runner.embed(torch.tensor(prompt.tail_ids, device=device))
     embeds = torch.cat([block, tail])[None]

@@ -132,8 +132,10 @@ class ClipReader:
         self.frames.forget(face_id)
 
     def release(self) -> None:
-        """Free all caches and captured passes; the next call starts from nothing."""
+        """Free all caches and captured passes; the next call starts from nothing, and runs plainly."""
         self.frames.clear()
+        self.frames.uncapture("vision")
+        self.frames.uncapture("tokens")
         self.prefixes.clear()
         self._plans.clear()
         self._captured_label = self._decoder = None

@@ -48,7 +48,9 @@ class FrameEncoder:
         branch = model.face_branch
         self._per_frame = model.vision_tower is not None or (branch is not None and branch.config.scope == "frame")
         self.encode: Callable[[Tensor], Tensor] = model.encode_frames
-        """Pixels (n, 3, S, S) → features; replaced by a captured pass where that is faster."""
+        """Pixels (n, 3, S, S) → features (n, K, V); replaced by a captured pass where that is faster."""
+        self.generate: Callable[[Tensor, Tensor, Tensor], Tensor] = self.generate_plainly
+        """Features and the prompt's ids and mask (n, L) → context and content tokens (n, m, D); replaced likewise."""
 
     def blocks(self, clips: Sequence[ClipFrames], prompt: VisualPrompt) -> list[Tensor]:
         """Return the visual block (rows, D) of each clip; all frames that are new run as one batch."""
@@ -70,6 +72,19 @@ class FrameEncoder:
             blocks.append(torch.cat([*rows, *self._clip_tokens(clip, prompt)]))
         return blocks
 
+    def generate_plainly(self, features: Tensor, prompt_ids: Tensor, prompt_mask: Tensor) -> Tensor:
+        """Return the context and content tokens (n, m, D) of frames under a prompt."""
+        assert self._model.token_generation is not None
+        tokens: Tensor = self._model.token_generation(features, prompt_ids, prompt_mask).tokens
+        return tokens
+
+    def uncapture(self, part: str) -> None:
+        """Run "vision" or "tokens" plainly again."""
+        if part == "vision":
+            self.encode = self._model.encode_frames
+        else:
+            self.generate = self.generate_plainly
+
     def forget(self, face_id: str) -> None:
         """Drop the frames of a person who has left."""
         self.features.forget(face_id)
@@ -85,15 +100,20 @@ class FrameEncoder:
         return [FrameKey(clip.face_id, stamp, words) for stamp in clip.stamps_ns] if self._per_frame else []
 
     def _read(self, frames: list[tuple[ClipFrames, int]], prompt: VisualPrompt) -> list[Tensor]:
-        features = torch.stack(self._features(frames)) if self._model.vision_tower is not None else None
-        priors = None
-        if self._model.face_branch is not None and all(clip.face_priors for clip, _ in frames):
+        """Return the tokens (m, D) of each frame: context, content, then face tokens, as `EmoLlama.frame_tokens`."""
+        ids = prompt.prompt_ids.expand(len(frames), -1)
+        mask = prompt.prompt_mask.expand(len(frames), -1)
+        parts: list[list[Tensor]] = [[] for _ in frames]
+        if self._model.vision_tower is not None:
+            for part, tokens in zip(parts, self.generate(torch.stack(self._features(frames)), ids, mask), strict=True):
+                part.append(tokens)
+        branch = self._model.face_branch
+        if branch is not None and branch.config.scope == "frame" and all(clip.face_priors for clip, _ in frames):
             priors = FacePriors.cat([clip.face_priors([frame]) for clip, frame in frames])  # type: ignore[misc]
-        # Clones: a cached row must not keep the whole batch alive.
-        return [
-            tokens.clone()
-            for tokens in self._model.frame_tokens(features, prompt.prompt_ids, prompt.prompt_mask, priors)
-        ]
+            for part, tokens in zip(parts, branch.frame_tokens(priors, ids, mask), strict=True):
+                part.append(tokens)
+        # Clones: a cached row must not keep the whole batch alive, nor the output of a captured pass.
+        return [torch.cat(part) if len(part) > 1 else part[0].clone() for part in parts]
 
     def _features(self, frames: list[tuple[ClipFrames, int]]) -> list[Tensor]:
         keys = [FrameKey(clip.face_id, clip.stamps_ns[frame]) for clip, frame in frames]

@@ -26,16 +26,17 @@ class Choice:
     """What was chosen, and one sentence why."""
 
     captured: tuple[str, ...]
-    """Parts that replay a CUDA graph: "label", "decode", "vision"."""
+    """Parts that replay a CUDA graph: "vision", "tokens", "label", "decode"."""
     reason: str
 
 
 def tune(reader: ClipReader, mode: Mode, prompt: Prompt, frames: int, max_tokens: int) -> Choice:
     """Set `reader` up for clips of `frames` frames under `prompt` and answers of up to `max_tokens` tokens.
 
-    On a GPU each part (vision tower, label pass, decoding step) is recorded as a CUDA graph and timed against the
-    plain one; the faster stays. "compile" also fuses the small operations with torch.compile, "plain" does nothing.
-    On a CPU there is nothing to record: a compiled decoder was measured to gain 6 % after a minute of compiling.
+    On a GPU each part (vision tower, token generation, label pass, decoding step) is recorded as a CUDA graph and
+    timed against the plain one; the faster stays. "compile" also fuses the small operations with torch.compile,
+    "plain" does nothing. On a CPU there is nothing to record: a compiled decoder was measured to gain 6 % after a
+    minute of compiling.
     """
     if mode == "plain":
         return Choice((), "plain because it was asked for.")
@@ -50,10 +51,11 @@ def tune(reader: ClipReader, mode: Mode, prompt: Prompt, frames: int, max_tokens
     length = len(prompt.head_ids) + padded + max_tokens + 64  # the label, a second turn
     for part, race in (
         ("vision", lambda: _race_vision(reader)),
+        ("tokens", lambda: _race_tokens(reader, prompt)),
         ("label", lambda: _race_label(reader, prompt, padded)),
         ("decode", lambda: _race_decode(reader, length)),
     ):
-        if part == "vision" and reader.model.vision_tower is None:
+        if part in ("vision", "tokens") and reader.model.vision_tower is None:
             continue
         try:
             plain_ms, graph_ms = race()
@@ -94,6 +96,29 @@ def _race_vision(reader: ClipReader) -> tuple[float, float]:
 
 
 @torch.inference_mode()
+def _race_tokens(reader: ClipReader, prompt: Prompt) -> tuple[float, float]:
+    model, plainly = reader.model, reader.frames.generate_plainly
+    assert model.config.vision is not None
+    words, mask = prompt.visual.prompt_ids, prompt.visual.prompt_mask
+    rows = 1 + model.config.vision.num_patches
+    features = torch.zeros(CAPTURED_FRAMES, rows, model.config.vision.hidden_size, device=model.device)
+    passes = {}
+    for count in range(1, CAPTURED_FRAMES + 1):
+        inputs = features[:count].to(model.dtype), words.repeat(count, 1), mask.repeat(count, 1)
+        passes[count, words.shape[1]] = CapturedPass(plainly, *inputs, pool=reader.graph_pool)
+    one = features[:1].to(model.dtype), words, mask
+    plain = milliseconds(lambda: plainly(*one))
+    graph = milliseconds(lambda: passes[1, words.shape[1]](*one))
+
+    def generate(features: torch.Tensor, prompt_ids: torch.Tensor, prompt_mask: torch.Tensor) -> torch.Tensor:
+        captured = passes.get((prompt_ids.shape[0], prompt_ids.shape[1]), plainly)
+        return captured(features, prompt_ids, prompt_mask)
+
+    reader.frames.generate = generate
+    return plain, graph
+
+
+@torch.inference_mode()
 def _race_label(reader: ClipReader, prompt: Prompt, padded: int) -> tuple[float, float]:
     width = reader.runner.embedding.weight.shape[1]
     embeds = torch.zeros(1, padded, width, device=reader.runner.device, dtype=reader.runner.dtype)
@@ -114,8 +139,8 @@ def _race_decode(reader: ClipReader, length: int) -> tuple[float, float]:
 
 
 def _uncapture(reader: ClipReader, part: str) -> None:
-    if part == "vision":
-        reader.frames.encode = reader.model.encode_frames
+    if part in ("vision", "tokens"):
+        reader.frames.uncapture(part)
     else:
         reader.uncapture(part)
 

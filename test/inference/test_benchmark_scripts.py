@@ -1,0 +1,31 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def last_line(repository, *command):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=repository, env=environment, capture_output=True, text=True, timeout=250
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_the_7b_script_runs_every_part_at_a_tiny_size(repository):
+    figures = last_line(repository, "benchmarks/gpu_7b.py", "--tiny")
+    assert not [name for name in figures if name.endswith("_failed")]
+    assert figures["captured_vs_plain_scores"] < 1e-3
+    assert {"label_ms_1_new_frames_paced", "tokens_per_s", "mbu", "decode_vs_plain", "prefill_mfu"} <= set(figures)
+
+
+@pytest.mark.slow
+def test_the_inference_benchmark_prints_its_ratios_and_limits(repository):
+    report = last_line(repository, "benchmarks/inference.py", "--quick", "--words", "16")
+    assert {"label_vs_generate", "label_vs_floor", "frame_cache_speedup", "mbu", "prefill_mfu"} <= set(report)
+    # Exactness, not speed: that is for whoever runs it on a quiet machine.
+    assert report["cached_vs_recomputed_max_difference"] < 1e-4
