@@ -50,6 +50,20 @@ class CameraReport:
     """For each publisher whose QoS does not fit: what it offers and what this node asks for."""
 
 
+def camera_qos(reliability: str) -> QoSProfile:
+    """Return the QoS of the camera subscription: 'best_effort' or 'reliable'.
+
+    Best effort keeps one image, the newest. A reliable reader must also have room for images that are still coming in
+    pieces: with a depth of one, a large image is thrown away whenever the next one starts. No queue builds up, because
+    the callback only hands the image over.
+    """
+    return QoSProfile(
+        depth=1 if reliability == "best_effort" else 10,
+        reliability=ReliabilityPolicy[reliability.upper()],
+        durability=DurabilityPolicy.VOLATILE,
+    )
+
+
 class Camera:
     """Subscribes to the camera topic, from construction to `close`."""
 
@@ -59,11 +73,7 @@ class Camera:
         compressed = options.image_transport == "compressed"
         self._transport = options.image_transport
         self._view = compressed_image_view if compressed else image_view
-        self._qos = QoSProfile(
-            depth=1,  # a newer frame replaces an older one: what the model sees is never late
-            reliability=ReliabilityPolicy[options.input_reliability.upper()],
-            durability=DurabilityPolicy.VOLATILE,
-        )
+        self._qos = camera_qos(options.input_reliability)
         self._received = self._lost = self._damaged = 0
         self._refused_publishers = 0
         self._stamps: deque[int] = deque(maxlen=_STAMPS_KEPT)
