@@ -153,11 +153,14 @@ class ShardWriter:
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, name: str, tensor: Tensor) -> None:
-        """Take one tensor, writing a shard when it is full."""
+        """Take a copy of one tensor, writing a shard when it is full.
+
+        A copy, because a view of a mapped file would hold that whole file in memory.
+        """
         size = tensor.numel() * tensor.element_size()
         if self._pending and self._pending_bytes + size > self._max:
             self._flush()
-        self._pending[name] = tensor.detach().cpu().contiguous()
+        self._pending[name] = tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         self._pending_bytes += size
         self.total_bytes += size
 
@@ -185,13 +188,6 @@ class ShardWriter:
         from safetensors.torch import save_file
 
         temporary = self._folder / f".{self._stem}-{len(self._written):05}.partial"
-        # Views of one mapped file may share storage, which safetensors refuses; a name that is held twice is copied.
-        storages: set[int] = set()
-        for name, tensor in self._pending.items():
-            pointer = tensor.untyped_storage().data_ptr()
-            if pointer in storages or tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size():
-                self._pending[name] = tensor.clone()
-            storages.add(pointer)
         save_file(self._pending, temporary, metadata={"format": "pt"})
         self._written.append((temporary, list(self._pending)))
         self._pending, self._pending_bytes = {}, 0
