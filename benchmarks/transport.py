@@ -2,7 +2,7 @@
 
 python benchmarks/transport.py [--quick] [--seconds S] [--repeat N]
 
-Each case streams from one process to a bare rclpy subscriber with the node's QoS in another. The last line is one JSON object.
+Each case streams from one process to a bare rclpy subscriber with the node's QoS in another. The last line is JSON.
 """
 
 from __future__ import annotations
