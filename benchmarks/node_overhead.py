@@ -241,7 +241,8 @@ def _row(name: str, found: dict[str, float]) -> str:
     return (
         f"{name:10} CPU {found['cpu_percent']:5.1f} % of a core, bare subscriber {found['bare_cpu_percent']:5.1f} %, "
         f"ratio {found['cpu_ratio']:.2f}; "
-        f"receive to worker p50/p95 {found['receive_to_worker_ms_p50']:.2f}/{found['receive_to_worker_ms_p95']:.2f} ms; "
+        f"receive to worker p50/p95 {found['receive_to_worker_ms_p50']:.2f}/"
+        f"{found['receive_to_worker_ms_p95']:.2f} ms; "
         f"publish p50/p95 {found['publish_ms_p50']:.2f}/{found['publish_ms_p95']:.2f} ms"
     )
 
