@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,9 @@ def doctor(
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Check with this parameter.")
     ] = None,
     seconds: Annotated[float, typer.Option(help="How long to look for cameras.", min=0.0)] = 2.0,
+    model: Annotated[
+        Path | None, typer.Option(help="Check this EMO-LLaMA checkpoint alone: what it is, what it needs, if it fits.")
+    ] = None,
 ) -> None:
     """Check Python, ROS, DDS, GPU, model files and cameras; exit code 1 when something must be repaired."""
     from rich.console import Console
@@ -34,6 +38,14 @@ def doctor(
             console.print(f"      → {finding.advice}", markup=False)
 
     options = Options().with_values(dict(parse(setting) for setting in settings or ()))
+    if model is not None:
+        from emo_llama_ros.model.inspection import model_report
+
+        for finding in model_report(model, options.device, options.quantization, options.dtype):
+            say(finding)
+        if worst is Level.FAIL:
+            raise typer.Exit(1)
+        return
     for finding in core_findings(options):
         say(finding)
     try:

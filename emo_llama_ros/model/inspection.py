@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from emo_llama_ros import prompts
+from emo_llama_ros.doctor import Finding, Level
 from emo_llama_ros.errors import EmoError
 from emo_llama_ros.model.checkpoint import (
     CALIBRATION,
@@ -32,9 +32,6 @@ from emo_llama_ros.model.processing import BERT_VOCAB_FILE, QFormerTokenizer, lo
 from emo_llama_ros.model.quantization import Method, check_shapes, self_test
 from emo_llama_ros.model.weights import stream_weights
 
-Level = Literal["ok", "warn", "error"]
-Finding = tuple[Level, str]
-
 COMFORTABLE = 0.85
 """A model that takes more than this share of what is free leaves little to the robot's other programs."""
 
@@ -52,7 +49,7 @@ def model_report(
         for finding in _findings(path, device, quantization, dtype, verify):
             findings.append(finding)
     except EmoError as error:
-        findings.append(("error", str(error)))
+        findings.append(Finding(Level.FAIL, "model", str(error)))
     return findings
 
 
@@ -60,19 +57,19 @@ def _findings(path: Path | str, device: str, quantization: str, dtype: str, veri
     checkpoint = open_checkpoint(path)
     template = build_template(checkpoint.config)
     count = parameter_count(template)
-    yield "ok", _identity(checkpoint, count)
+    yield Finding(Level.OK, "checkpoint", _identity(checkpoint, count))
     yield from _integrity(checkpoint, template, verify)
     yield from _companions(checkpoint)
     method = choose_quantization(checkpoint, quantization, template)
     placement = choose_placement(device, dtype, count)
-    yield "ok", placement.reason
+    yield Finding(Level.OK, "device", placement.reason)
     need = memory_need(template, method, placement.dtype, placement.device)
-    yield "ok", _need_sentence(need, method)
+    yield Finding(Level.OK, "memory", _need_sentence(need, method))
     yield _fit(checkpoint, template, need, method, placement)
     check_shapes(template.language_model, method)
     self_test(placement.device, method, placement.dtype)
     if method != "none":
-        yield "ok", f"The {method} kernel computes correctly on {placement.device}."
+        yield Finding(Level.OK, "kernel", f"The {method} kernel computes correctly on {placement.device}.")
 
 
 def _identity(checkpoint: Checkpoint, parameters: int) -> str:
@@ -89,13 +86,18 @@ def _identity(checkpoint: Checkpoint, parameters: int) -> str:
 
 def _integrity(checkpoint: Checkpoint, template: EmoLlama, verify: bool) -> Iterator[Finding]:
     tensors = sum(1 for _ in stream_weights(checkpoint, stored_shapes(template, checkpoint.quantization)))
-    yield "ok", f"All {tensors} tensors are there, in the right shapes."
+    yield Finding(Level.OK, "weights", f"All {tensors} tensors are there, in the right shapes.")
     if not verify:
         return
     if verify_checksums(checkpoint.folder):
-        yield "ok", "Every file is as it was written (SHA-256)."
+        yield Finding(Level.OK, "checksums", "Every file is as it was written (SHA-256).")
     elif not checkpoint.published:
-        yield "warn", f"The folder has no {CHECKSUMS}, so a damaged or exchanged file would go unnoticed."
+        yield Finding(
+            Level.WARN,
+            "checksums",
+            f"The folder has no {CHECKSUMS}, so a damaged or exchanged file would go unnoticed.",
+            "write it again with `emo_llama convert`",
+        )
 
 
 def _companions(checkpoint: Checkpoint) -> Iterator[Finding]:
@@ -105,22 +107,31 @@ def _companions(checkpoint: Checkpoint) -> Iterator[Finding]:
     if qformer is not None:
         pieces = len(QFormerTokenizer(checkpoint.folder / BERT_VOCAB_FILE))
         if pieces > qformer.vocab_size:
-            yield (
-                "error",
+            yield Finding(
+                Level.FAIL,
+                "tokenizers",
                 f"{BERT_VOCAB_FILE} has {pieces} pieces, but the Q-Former knows {qformer.vocab_size}: it is another "
                 "vocabulary than the one it was trained with.",
             )
     if checkpoint.manifest is None:
-        yield "warn", "A published folder has no face branch, labels or checksums; run `emo_llama convert` on it."
+        yield Finding(
+            Level.WARN,
+            "checkpoint",
+            "A published folder has no face branch, labels or checksums.",
+            "run `emo_llama convert` on it",
+        )
         return
     if checkpoint.manifest.prompt_hash not in ("", prompts.prompt_hash()):
-        yield (
-            "warn",
+        yield Finding(
+            Level.WARN,
+            "prompts",
             f"The model was made for prompts {checkpoint.manifest.prompt_hash}, but this version asks with "
             f"{prompts.prompt_hash()}: its accuracy may differ.",
         )
     if not (checkpoint.folder / CALIBRATION).is_file():
-        yield "warn", f"There is no {CALIBRATION}: confidences are the model's raw probabilities."
+        yield Finding(
+            Level.WARN, "calibration", f"There is no {CALIBRATION}: confidences are the model's raw probabilities."
+        )
 
 
 def _need_sentence(need: MemoryNeed, method: Method) -> str:
@@ -136,11 +147,18 @@ def _fit(checkpoint: Checkpoint, template: EmoLlama, need: MemoryNeed, method: M
     free = f"{gigabytes(available.free)} of {gigabytes(available.total)} {available.where}"
     shared = " The GPU takes it from the CPU's memory." if available.unified else ""
     if need.total <= available.free * COMFORTABLE:
-        return "ok", f"It fits: {free} are free.{shared}"
+        return Finding(Level.OK, "memory", f"It fits: {free} are free.{shared}")
     if need.total <= available.free:
-        return "warn", f"It just fits: {free} are free, which leaves little for other programs.{shared}"
+        return Finding(
+            Level.WARN, "memory", f"It just fits: {free} are free, which leaves little for other programs.{shared}"
+        )
     smaller = _smaller(checkpoint, template, method, placement, available.free)
-    return "error", f"It does not fit: it needs {gigabytes(need.total)}, but only {free} are free; {smaller}.{shared}"
+    return Finding(
+        Level.FAIL,
+        "memory",
+        f"It does not fit: it needs {gigabytes(need.total)}, but only {free} are free.{shared}",
+        smaller,
+    )
 
 
 def _smaller(checkpoint: Checkpoint, template: EmoLlama, method: Method, placement: Placement, free: int) -> str:

@@ -36,6 +36,7 @@ from emo_llama_ros.model.quantization import (
     as_method,
     check_entries,
     entry_names,
+    mark_quantized,
     quantizable_linears,
     quantize_weight,
     replace_linears,
@@ -208,6 +209,7 @@ def _fill(
     linears = {f"{LLM}{name}": linear for name, linear in quantizable_linears(model.language_model)}
     sizes = {name: (linear.out_features, linear.in_features) for name, linear in linears.items()}
     replace_linears(model.language_model, method, dtype)
+    mark_quantized(model, method)
     entry_of = {
         f"{name}.{entry}": (name, entry)
         for name in (linears if method != "none" else ())

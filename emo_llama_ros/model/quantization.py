@@ -75,8 +75,14 @@ def replace_linears(llm: nn.Module, method: Method, compute_dtype: torch.dtype) 
         layer.requires_grad_(False)
         llm.set_submodule(name, layer)
         names.append(name)
-    setattr(llm, "is_loaded_in_4bit" if method == "nf4" else "is_loaded_in_8bit", True)
+    mark_quantized(llm, method)
     return names
+
+
+def mark_quantized(module: nn.Module, method: Method) -> None:
+    """Set the flag by which peft knows that LoRA goes on top of quantized linears."""
+    if method != "none":
+        setattr(module, "is_loaded_in_4bit" if method == "nf4" else "is_loaded_in_8bit", True)
 
 
 def quantize_weight(weight: Tensor, method: Method, dtype: torch.dtype) -> dict[str, Tensor]:
