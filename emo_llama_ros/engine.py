@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from emo_llama_ros.backends.backend import ModelInfo
 from emo_llama_ros.estimate import Estimate
@@ -24,7 +24,7 @@ class EngineState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Counters since start. `received` = `used` + `skipped` + the sum of `drops` + frames in flight."""
+    """Counters since start: `received` = `used` + `skipped` + the sum of `drops` + `in_flight`."""
 
     state: EngineState = EngineState.STOPPED
     message: str = ""
@@ -35,16 +35,53 @@ class EngineStats:
     """Frames decoded and searched for faces."""
     skipped: int = 0
     """Frames left undecoded because analysis_rate_hz asks for fewer."""
+    in_flight: int = 0
+    """Frames being looked at, or waiting for that: never more than two."""
     drops: Mapping[str, int] = field(default_factory=dict)
     """Frames lost, by reason: disabled, busy, bad_image, not_ready, worker_lost, …"""
     clips: Mapping[str, int] = field(default_factory=dict)
-    """Clips by fate: labelled, superseded, stale, unchanged, failed, reasoned, reasoning_cancelled, …"""
+    """Clips by fate: labelled, superseded, stale, …; `unexplained_clips` adds them up."""
     people: int = 0
     latency_ms: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Stage name → (p50, p95) over the last few hundred estimates."""
     worker_memory_mb: float = 0.0
     restarts: int = 0
     last_bad_image: str = ""
+
+
+CLIP_FATES = (
+    "labelled",  # published
+    "failed",  # the model could not read it: published as ERROR
+    "late",  # its label came when the clip was older than max_age_s
+    "stale",  # it was older than max_age_s before the model was free
+    "superseded",  # a newer clip of the same person came before the model was free
+    "unchanged",  # skip_unchanged
+    "gone",  # its person left
+    "flushed",  # the clock jumped, the camera was switched off, or the engine stopped
+    "worker_lost",  # it was with a worker process that ended
+    "waiting",
+    "in_work",
+)
+
+
+def unexplained_clips(clips: Mapping[str, int]) -> int:
+    """Return how many of the clips that were due have no fate: 0, or something is wrong."""
+    return clips.get("due", 0) - sum(clips.get(fate, 0) for fate in CLIP_FATES)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An estimate on its way from the model side to whoever is to have it. Times are `time.monotonic_ns()`."""
+
+    estimate: Estimate
+    counted_as: str
+    """The fate under which the model side has counted its clip."""
+    arrived_ns: int
+    """When the clip's newest frame arrived, or its question was asked."""
+    deadline_ns: int | None = None
+    """When it is older than max_age_s, and worth nothing; None for what has no such limit."""
+    ticket: Any = None
+    """That of the question it answers, else None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +131,17 @@ class Engine(Protocol):
         """
 
     def flush(self) -> None:
-        """Empty all windows and tracks, for example when the clock jumped."""
+        """Empty all windows and tracks, for example when the clock jumped.
+
+        No estimate of what came before is published after this; questions stay.
+        """
 
     def set_live_option(self, name: str, value: object) -> None:
-        """Change an option whose `Spec.live` is true."""
+        """Change an option whose `Spec.live` is true.
+
+        `enabled` false also wipes everything that was seen: nothing of it is published, no question is answered from
+        it, and a question that waits is refused.
+        """
 
     def stats(self) -> EngineStats:
         """Return a snapshot of the counters."""

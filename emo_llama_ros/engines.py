@@ -13,10 +13,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,9 @@ import psutil
 
 import emo_llama_ros
 from emo_llama_ros.backends.backend import Backend, ModelInfo
+from emo_llama_ros.desk import Desk, corrected
 from emo_llama_ros.engine import Engine, EngineState, EngineStats, LiveStats, Question
-from emo_llama_ros.estimate import Estimate, Stage
+from emo_llama_ros.estimate import Estimate
 from emo_llama_ros.frames import RawFrame
 from emo_llama_ros.intake import FrameIntake
 from emo_llama_ros.latencies import Latencies
@@ -36,6 +36,7 @@ from emo_llama_ros.options import Options, check
 OnEstimate = Callable[[Estimate], None]
 _NO_LIVE_STATS = LiveStats(clips={}, people=0, latency_ms={}, last_bad_image="", busy_s=0.0)
 _NO_PIXELS = np.empty(0, np.uint8)
+_STOPPING = "The node is stopping."
 _RESTARTS_WITHIN_S = 60.0
 _POLL_S = 0.2
 _PAGE = 1 << 20
@@ -46,58 +47,16 @@ def make_engine(options: Options, on_estimate: OnEstimate) -> Engine:
     return WorkerEngine(options, on_estimate) if options.worker == "process" else InProcessEngine(options, on_estimate)
 
 
-class _Desk:
-    """Where results arrive: keeps the state, and passes estimates to whoever is to have them."""
-
-    def __init__(self, on_estimate: OnEstimate) -> None:
-        self._on_estimate = on_estimate
-        self._askers: dict[object, tuple[OnEstimate, Callable[[str], None], Callable[[str], None]]] = {}
-        self._tickets = count(1)
-        self.current = EngineState.STOPPED
-        self.message = ""
-        self.info: ModelInfo | None = None
-
-    def open_ticket(self, *callbacks: Any) -> int:
-        ticket = next(self._tickets)
-        self._askers[ticket] = callbacks
-        return ticket
-
-    def state(self, state: EngineState, message: str, info: ModelInfo | None) -> None:
-        self.current, self.message, self.info = state, message, info
-
-    def estimate(self, estimate: Estimate, ticket: object) -> None:
-        if ticket is None:
-            self._on_estimate(estimate)
-            return
-        asker = self._askers.get(ticket)
-        if estimate.stage is Stage.FINAL:
-            self._askers.pop(ticket, None)
-        if asker:
-            asker[0](estimate)
-
-    def text(self, piece: str, ticket: object) -> None:
-        asker = self._askers.get(ticket)
-        if asker and piece:
-            asker[1](piece)
-
-    def refused(self, sentence: str, ticket: object) -> None:
-        asker = self._askers.pop(ticket, None)
-        if asker:
-            asker[2](sentence)
-
-    def refuse_all(self, sentence: str) -> None:
-        for ticket in list(self._askers):
-            self.refused(sentence, ticket)
-
-
-def _stats(desk: _Desk, intake: FrameIntake, live: LiveStats, extra: Latencies, **more: Any) -> EngineStats:
+def _stats(desk: Desk, intake: FrameIntake, live: LiveStats, extra: Latencies, **more: Any) -> EngineStats:
+    frames = intake.account()
     return EngineStats(
         state=desk.current,
         message=desk.message,
-        received=intake.received,
-        used=intake.used,
-        skipped=intake.skipped,
-        drops=dict(intake.drops),
+        received=frames.received,
+        used=frames.used,
+        skipped=frames.skipped,
+        in_flight=frames.in_flight,
+        drops=frames.drops,
         clips=live.clips,
         people=live.people,
         latency_ms={**live.latency_ms, **extra.percentiles_ms()},
@@ -106,16 +65,24 @@ def _stats(desk: _Desk, intake: FrameIntake, live: LiveStats, extra: Latencies, 
     )
 
 
+def _switch(intake: FrameIntake, desk: Desk, enabled: bool) -> None:
+    """Turn the privacy switch at the node's end."""
+    intake.enable(enabled)
+    if not enabled:
+        desk.wipe(time.monotonic_ns())
+        desk.refuse_all("The camera was switched off before the question was answered.")
+
+
 class InProcessEngine:
     """The model side in two threads of this process: for tests, and where a second process is unwanted."""
 
     def __init__(self, options: Options, on_estimate: OnEstimate, backend: Backend | None = None) -> None:
         # Imported here, because a node whose worker is a process needs none of the networks and libraries behind it.
-        from emo_llama_ros.live import LiveModelSide
+        from emo_llama_ros.live import LiveModelSide, make_backend
 
-        self._desk = _Desk(on_estimate)
+        self._desk = Desk(on_estimate)
         self._intake = FrameIntake(options)
-        self._side = LiveModelSide(options, self._desk, backend)
+        self._side = LiveModelSide(options, self._desk, (lambda _: backend) if backend else make_backend)
         self._handover = Latencies()
         self._frames: deque[RawFrame | None] = deque()
         self._arrived = threading.Semaphore(0)
@@ -129,6 +96,7 @@ class InProcessEngine:
     def submit(self, frame: RawFrame) -> None:
         now, jumped = self._intake.offer(frame)
         if jumped:
+            self._desk.wipe(frame.received_ns)
             self._side.flush()
         if now is not None:
             self._put(now)
@@ -140,19 +108,23 @@ class InProcessEngine:
         on_text: Callable[[str], None],
         on_refused: Callable[[str], None],
     ) -> None:
-        self._side.ask(question, self._desk.open_ticket(on_estimate, on_text, on_refused))
+        ticket = self._desk.open_ticket(on_estimate, on_text, on_refused)
+        if ticket is not None:
+            self._side.ask(question, ticket)
 
     def flush(self) -> None:
+        self._desk.wipe(time.monotonic_ns())
         self._side.flush()
 
     def set_live_option(self, name: str, value: object) -> None:
         value = check(name, value)
         if name == "enabled":
-            self._intake.enabled = bool(value)
+            _switch(self._intake, self._desk, bool(value))
         self._side.set_option(name, value)
 
     def stats(self) -> EngineStats:
-        return _stats(self._desk, self._intake, self._side.stats(), self._handover)
+        withheld, live = self._desk.withheld(), self._side.stats()
+        return _stats(self._desk, self._intake, replace(live, clips=corrected(live.clips, withheld)), self._handover)
 
     @property
     def model_info(self) -> ModelInfo | None:
@@ -163,8 +135,7 @@ class InProcessEngine:
         self._thread.join(timeout_s / 2)
         self._side.stop(timeout_s / 2)
         self._intake.close()
-        self._desk.refuse_all("The node is stopping.")
-        self._desk.state(EngineState.STOPPED, "", None)
+        self._desk.close(_STOPPING)
 
     def _put(self, frame: RawFrame | None) -> None:
         self._frames.append(frame)
@@ -185,11 +156,20 @@ class InProcessEngine:
 class WorkerEngine:
     """The model side in a process of its own, watched over and restarted."""
 
-    def __init__(self, options: Options, on_estimate: OnEstimate) -> None:
+    def __init__(
+        self, options: Options, on_estimate: OnEstimate, command: Sequence[str] = ("-m", "emo_llama_ros.worker")
+    ) -> None:
+        """Make an engine; `command` are Python's arguments that start the worker, a program that calls `worker.main`.
+
+        With a program of your own, a backend that this package does not know can answer.
+        """
         self._options = options
-        self._desk = _Desk(on_estimate)
+        self._command = tuple(command)
+        self._desk = Desk(on_estimate)
         self._intake = FrameIntake(options)
         self._live = _NO_LIVE_STATS
+        self._lost: Counter[str] = Counter()
+        """Clips of workers that have ended."""
         self._handover = Latencies()
         self._pixels_fd = os.memfd_create("emo_llama_pixels")
         self._pixels = _NO_PIXELS
@@ -209,7 +189,8 @@ class WorkerEngine:
     def submit(self, frame: RawFrame) -> None:
         now, jumped = self._intake.offer(frame)
         if jumped:
-            self.flush()
+            self._desk.wipe(frame.received_ns)
+            self._send("flush")
         if now is not None:
             self._hand_over(now)
 
@@ -221,17 +202,21 @@ class WorkerEngine:
         on_refused: Callable[[str], None],
     ) -> None:
         ticket = self._desk.open_ticket(on_estimate, on_text, on_refused)
-        if not self._send("ask", question, ticket):
+        if ticket is not None and not self._send("ask", question, ticket):
             self._desk.refused("The model process is not running; ask again when it is.", ticket)
 
     def flush(self) -> None:
+        self._desk.wipe(time.monotonic_ns())
         self._send("flush")
 
     def set_live_option(self, name: str, value: object) -> None:
         value = check(name, value)
         self._options = self._options.with_values({name: value})
         if name == "enabled":
-            self._intake.enabled = bool(value)
+            _switch(self._intake, self._desk, bool(value))
+            if not value:
+                with self._sending:
+                    self._pixels[:] = 0
         self._send("option", name, value)
 
     def stats(self) -> EngineStats:
@@ -242,7 +227,7 @@ class WorkerEngine:
         return _stats(
             self._desk,
             self._intake,
-            self._live,
+            replace(self._live, clips=_added(self._live.clips, self._lost)),
             self._handover,
             worker_memory_mb=memory_mb,
             restarts=self._restart_count,
@@ -269,35 +254,39 @@ class WorkerEngine:
         if self._thread.is_alive():
             self._thread.join(2 * _POLL_S + 1)
         self._intake.close()
-        self._desk.refuse_all("The node is stopping.")
-        self._desk.state(EngineState.STOPPED, "", None)
+        self._desk.close(_STOPPING)
         self._live = replace(self._live, people=0, busy_s=0.0)
-        if self._pixels_fd >= 0:
-            os.close(self._pixels_fd)
-            self._pixels_fd, self._pixels = -1, _NO_PIXELS
+        with self._sending:
+            if self._pixels_fd >= 0:
+                os.close(self._pixels_fd)
+                self._pixels_fd, self._pixels = -1, _NO_PIXELS
 
     # --- towards the worker ---
 
     def _send(self, *message: Any) -> bool:
         with self._sending:
-            if self._pipe is None:
-                return False
-            try:
-                self._pipe.send(message)
-            except OSError:
-                return False
-            return True
+            return self._send_locked(*message)
+
+    def _send_locked(self, *message: Any) -> bool:
+        if self._pipe is None:
+            return False
+        try:
+            self._pipe.send(message)
+        except OSError:
+            return False
+        return True
 
     def _hand_over(self, frame: RawFrame | None) -> None:
         while frame is not None:
             length = frame.data.size
-            if self._pixels_fd < 0:
-                return
-            if length > self._pixels.size:
-                self._grow(length)
-            self._pixels[:length] = frame.data
-            if self._send("frame", replace(frame, data=_NO_PIXELS), length, self._pixels.size):
-                return
+            with self._sending:
+                if self._pixels_fd < 0:  # stopped, and the frame is accounted for
+                    return
+                if length > self._pixels.size:
+                    self._grow(length)
+                self._pixels[:length] = frame.data
+                if self._send_locked("frame", replace(frame, data=_NO_PIXELS), length, self._pixels.size):
+                    return
             frame = self._intake.done("not_ready")
 
     def _grow(self, length: int) -> None:
@@ -309,9 +298,14 @@ class WorkerEngine:
 
     def _supervise(self) -> None:
         while not self._stopping.is_set():
-            self._spawn()
+            try:
+                self._spawn()
+            except OSError as error:
+                self._desk.state(EngineState.FAILED, f"The model process could not be started: {error}.", None)
+                return
             self._listen()
             if self._stopping.is_set():
+                self._reap()
                 return
             if not self._may_restart():
                 return
@@ -321,7 +315,7 @@ class WorkerEngine:
         ours, theirs = socket.socketpair()
         # The worker finds the same package as we do, installed or not.
         path = [str(Path(emo_llama_ros.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
-        command = [sys.executable, "-m", "emo_llama_ros.worker", str(theirs.fileno()), str(self._pixels_fd)]
+        command = [sys.executable, *self._command, str(theirs.fileno()), str(self._pixels_fd)]
         self._process = subprocess.Popen(
             command,
             pass_fds=(theirs.fileno(), self._pixels_fd),
@@ -331,8 +325,9 @@ class WorkerEngine:
         theirs.close()
         self._heard_ns = time.monotonic_ns()
         pipe = Connection(ours.detach())
-        pipe.send(self._options)
         with self._sending:
+            with contextlib.suppress(OSError):  # when it has died already, `_listen` notices
+                pipe.send(self._options)
             self._pipe = pipe
         if self._stopping.is_set():  # stop() came while there was no process yet that it could have ended
             self._process.kill()
@@ -359,7 +354,9 @@ class WorkerEngine:
             self._handover.add("receive_to_worker", handover_ns)
             self._hand_over(self._intake.done(fate))
         elif kind == "stats":
-            self._live = content[0]
+            (live,) = content
+            # Deliveries and counters come through the same pipe, so these are not older than what was withheld.
+            self._live = replace(live, clips=corrected(live.clips, self._desk.withheld()))
             self._check_alive()
         else:
             getattr(self._desk, kind)(*content)
@@ -373,10 +370,26 @@ class WorkerEngine:
             self._live = replace(self._live, busy_s=0.0)
             self._process.kill()
 
+    def _reap(self) -> None:
+        assert self._process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_POLL_S)
+
+    def _write_off(self) -> None:
+        """Keep the counters of the worker that has ended; what it still had to do is lost."""
+        clips = Counter(dict(self._live.clips))
+        for prefix in ("", "reasoning_"):
+            clips[prefix + "worker_lost"] += clips.pop(prefix + "waiting", 0) + clips.pop(prefix + "in_work", 0)
+        clips["unanswered"] += clips.pop("asking", 0)
+        self._lost.update(clips)
+        self._live = _NO_LIVE_STATS
+        self._desk.forget_withheld()
+
     def _may_restart(self) -> bool:
         assert self._process is not None
         code = self._process.wait()
         self._intake.abandon("worker_lost")
+        self._write_off()
         self._desk.refuse_all("The model process ended before it could answer; ask again.")
         if not self._desk.message:
             self._desk.message = f"The model process ended ({_exit_words(code)}) and was restarted."
@@ -390,6 +403,12 @@ class WorkerEngine:
             return False
         self._restart_count += 1
         return True
+
+
+def _added(clips: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    total = Counter(dict(clips))
+    total.update(more)
+    return dict(total)
 
 
 def _exit_words(code: int) -> str:

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from dataclasses import dataclass
 
 from emo_llama_ros.clips import FrameGate
 from emo_llama_ros.frames import RawFrame
 from emo_llama_ros.options import Options
 
 
+@dataclass(frozen=True, slots=True)
+class FrameAccount:
+    """Where all frames went: received = used + skipped + in_flight + the sum of drops."""
+
+    received: int
+    used: int
+    skipped: int
+    in_flight: int
+    drops: dict[str, int]
+
+
 class FrameIntake:
     """Lets one frame be in work and one wait. Of several waiting frames the newest stays, the others are counted.
 
-    Always holds: received = used + skipped + dropped + in flight.
+    Every frame is accounted for at any moment, see `FrameAccount`.
     """
 
     def __init__(self, options: Options) -> None:
@@ -66,10 +78,28 @@ class FrameIntake:
     def abandon(self, reason: str) -> None:
         """Account for the frame in work and the one that waits as dropped for `reason`."""
         with self._lock:
-            self.drops[reason] += self._in_work + (self._waiting is not None)
-            self._in_work, self._waiting = False, None
+            self._abandon(reason)
+
+    def enable(self, enabled: bool) -> None:
+        """Open or shut the door; a frame that waits is dropped when it shuts."""
+        with self._lock:
+            self.enabled = enabled
+            if not enabled and self._waiting is not None:
+                self._waiting = None
+                self.drops["disabled"] += 1
 
     def close(self) -> None:
         """Account for what is here, and for all that still comes, as dropped because of the stop."""
-        self.abandon("stopped")
-        self._closed = True
+        with self._lock:
+            self._abandon("stopped")
+            self._closed = True
+
+    def account(self) -> FrameAccount:
+        """Return all counters of one moment."""
+        with self._lock:
+            in_flight = self._in_work + (self._waiting is not None)
+            return FrameAccount(self.received, self.used, self.skipped, in_flight, dict(self.drops))
+
+    def _abandon(self, reason: str) -> None:
+        self.drops[reason] += self._in_work + (self._waiting is not None)
+        self._in_work, self._waiting = False, None

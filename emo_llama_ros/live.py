@@ -7,6 +7,7 @@ waits. Whether this object lives in the node's process or in a worker process ma
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -18,20 +19,28 @@ from typing import Protocol
 from emo_llama_ros.answers import announced, explained, label_estimate, nobody_estimate
 from emo_llama_ros.backends.backend import Backend, LabelAnswer, ModelInfo
 from emo_llama_ros.backends.registry import make_backend
-from emo_llama_ros.engine import EngineState, LiveStats, Question
+from emo_llama_ros.batch_size import BatchSize
+from emo_llama_ros.clips import SECOND_NS
+from emo_llama_ros.engine import Delivery, EngineState, LiveStats, Question
 from emo_llama_ros.errors import BadImage, EmoError
-from emo_llama_ros.estimate import Estimate, StageTiming, Status
+from emo_llama_ros.estimate import StageTiming, Status
 from emo_llama_ros.faces.analyzer import make_analyzer
-from emo_llama_ros.frames import RawFrame
+from emo_llama_ros.frames import Frame, RawFrame
 from emo_llama_ros.images import make_converter
 from emo_llama_ros.latencies import Latencies
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception import Perception
+from emo_llama_ros.perception import Perception, Seen
 from emo_llama_ros.scheduler import LabelJob, ReasoningJob, Scheduler
 
+logger = logging.getLogger(__name__)
+
 MAX_BATCH = 8
-"""People whose clips go through the model at once."""
+"""People whose clips go through the model at once, at most."""
 _IDLE_S = 0.5
+_TIMED_OUT = "The question was not answered in time."
+_WITHDRAWN = "The camera was switched off before the question was answered."
+
+MakeBackend = Callable[[Options], Backend]
 
 
 class Sink(Protocol):
@@ -40,8 +49,8 @@ class Sink(Protocol):
     def state(self, state: EngineState, message: str, info: ModelInfo | None) -> None:
         """The model is loading, ready, or has failed."""
 
-    def estimate(self, estimate: Estimate, ticket: object) -> None:
-        """An estimate; `ticket` is that of the question it answers, else None."""
+    def estimate(self, delivery: Delivery) -> None:
+        """An estimate, for everybody or for who asked a question."""
 
     def text(self, piece: str, ticket: object) -> None:
         """A piece of the answer to a question; "" when it is complete."""
@@ -53,18 +62,22 @@ class Sink(Protocol):
 class LiveModelSide:
     """Perception, scheduler and model around one camera."""
 
-    def __init__(self, options: Options, sink: Sink, backend: Backend | None = None) -> None:
+    def __init__(self, options: Options, sink: Sink, make_backend: MakeBackend = make_backend) -> None:
         self._options = options
         self._sink = sink
-        self._backend = backend
+        self._make_backend = make_backend
+        self._backend: Backend | None = None
         self._scheduler = Scheduler(options, time.monotonic_ns)
+        self._batch = BatchSize(options, MAX_BATCH)
         self._latencies = Latencies()
         self._perception: Perception | None = None
-        self._perception_lock = threading.Lock()
+        self._seeing = threading.Lock()
+        """Held while a frame is looked at until its clips are submitted, so that `flush` comes before or after it."""
+        self._last_frame_ns = 0
         self._people = 0
-        self._last_bad_image = ""
+        self._trouble = ""
         self._ended: deque[str] = deque()
-        self._busy_since_ns = 0
+        self._alive_ns = 0
         self._ready = threading.Event()
         self._converter = make_converter(options)
         self._thread = threading.Thread(target=self._run, name="emo_llama model", daemon=True)
@@ -74,69 +87,101 @@ class LiveModelSide:
         self._thread.start()
 
     def see(self, raw: RawFrame) -> str:
-        """Look at one frame and return its fate: "used", "bad_image" or "not_ready"."""
+        """Look at one frame and return its fate: "used" or the reason why it was dropped."""
         if self._perception is None:
             return "not_ready"
-        try:
-            with self._latencies.measure("decode"):
-                frame = self._converter.decode(raw)
-        except BadImage as error:
-            self._last_bad_image = str(error)
-            return "bad_image"
-        with self._perception_lock, self._latencies.measure("faces"):
-            seen = self._perception.see(frame)
+        with self._seeing:
+            if not self._options.enabled:
+                return "disabled"
+            try:
+                with self._latencies.measure("decode"):
+                    frame = self._converter.decode(raw)
+            except BadImage as error:
+                self._trouble = str(error)
+                return "bad_image"
+            try:
+                with self._latencies.measure("faces"):
+                    seen = self._perception.see(frame)
+            except Exception as error:  # one odd frame must not end the stream
+                sentence = f"Looking for faces failed: {error!r}."
+                if sentence != self._trouble:
+                    logger.exception(sentence)
+                self._trouble = sentence
+                return "faces_failed"
+            self._note(frame, seen, raw.received_ns)
+        return "used"
+
+    def _note(self, frame: Frame, seen: Seen, arrived_ns: int) -> None:
+        self._last_frame_ns = arrived_ns
         self._people = len(seen.people)
         for face_id in seen.ended:
             self._scheduler.forget(face_id)
+        if not self._ready.is_set() or self._backend is None:
+            return
         self._ended.extend(seen.ended)
-        if not self._ready.is_set() or self._options.on_demand:
-            return "used"
-        if seen.nobody and self._backend is not None:
+        if self._options.on_demand:
+            return
+        if seen.nobody:
+            deadline_ns = arrived_ns + round(self._options.max_age_s * SECOND_NS)
+            nobody = nobody_estimate(frame.stamp_ns, frame.frame_id, self._backend.info)
             self._scheduler.count("nobody")
-            self._sink.estimate(nobody_estimate(frame.stamp_ns, frame.frame_id, self._backend.info), None)
-        self._scheduler.submit(seen.due, raw.received_ns)
-        return "used"
+            self._sink.estimate(Delivery(nobody, "nobody", arrived_ns, deadline_ns))
+        self._scheduler.submit(seen.due, arrived_ns)
 
     def ask(self, question: Question, ticket: object) -> None:
         """Answer a question about a person in view; the answer goes to the sink."""
-        if not self._ready.is_set() or self._perception is None:
-            self._sink.refused("The model is not ready yet: try again when ~/model_info has been published.", ticket)
-            return
-        with self._perception_lock:
-            clip = self._perception.clip_of(question.face_id)
-        if clip is None:
-            who = f"with the id '{question.face_id}'" if question.face_id else "in view"
-            self._sink.refused(f"There is nobody {who}.", ticket)
-            return
-        self._scheduler.ask(LabelJob(clip, time.monotonic_ns(), question, ticket))
+        refusal = "The model is not ready yet: try again when ~/model_info has been published."
+        if self._ready.is_set() and self._perception is not None:
+            with self._seeing:
+                now = time.monotonic_ns()
+                silent_s = (now - self._last_frame_ns) / SECOND_NS
+                clip = self._perception.clip_of(question.face_id)
+                if clip is None:
+                    who = f"with the id '{question.face_id}'" if question.face_id else "in view"
+                    refusal = f"There is nobody {who}."
+                elif silent_s > self._options.camera_timeout_s:
+                    refusal = f"The camera has given no frame for {silent_s:.0f} s, so there is nobody to look at."
+                else:
+                    self._scheduler.ask(LabelJob(clip, now, question, ticket))
+                    return
+        self._sink.refused(refusal, ticket)
 
-    def flush(self) -> None:
-        """Forget everybody and everything that waits."""
-        with self._perception_lock:
-            if self._perception is not None:
-                self._perception.flush()
-        self._scheduler.flush()
+    def flush(self, questions: bool = False) -> None:
+        """Forget everybody and everything that waits or is in work; questions only if `questions` is set."""
+        with self._seeing:
+            ended = self._perception.flush() if self._perception is not None else ()
+            tickets = self._scheduler.flush(questions)
+            if self._ready.is_set():
+                self._ended.extend(ended)
+        for ticket in tickets:
+            self._sink.refused(_WITHDRAWN, ticket)
 
     def set_option(self, name: str, value: object) -> None:
         """Change a live option."""
         self._options = self._options.with_values({name: value})
-        self._scheduler.max_rate_hz = self._options.max_rate_hz
+        if name == "max_rate_hz":
+            self._scheduler.set_max_rate(self._options.max_rate_hz)
+        elif name == "enabled" and not value:
+            self.flush(questions=True)
+        elif name == "on_demand" and value:
+            self._scheduler.flush()
 
     def stats(self) -> LiveStats:
         """Return a snapshot of the counters."""
-        busy_since = self._busy_since_ns
+        alive_ns = self._alive_ns
         return LiveStats(
             clips=self._scheduler.snapshot(),
             people=self._people,
             latency_ms=self._latencies.percentiles_ms(),
-            last_bad_image=self._last_bad_image,
-            busy_s=(time.monotonic_ns() - busy_since) / 1e9 if busy_since else 0.0,
+            last_bad_image=self._trouble,
+            busy_s=(time.monotonic_ns() - alive_ns) / 1e9 if alive_ns else 0.0,
         )
 
     def stop(self, timeout_s: float) -> bool:
         """End the model thread and free the models; return False when it is still busy after `timeout_s`."""
         self._scheduler.close()
-        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     # --- the model thread ---
@@ -145,7 +190,7 @@ class LiveModelSide:
         try:
             self._sink.state(EngineState.LOADING, "", None)
             self._perception = Perception(self._options, make_analyzer(self._options))
-            backend = self._backend = self._backend or make_backend(self._options)
+            backend = self._backend = self._make_backend(self._options)
             backend.load()
         except EmoError as error:
             self._sink.state(EngineState.FAILED, str(error), None)
@@ -158,7 +203,7 @@ class LiveModelSide:
         while not self._scheduler.closed:
             while self._ended:
                 backend.forget(self._ended.popleft())
-            work = self._scheduler.take(MAX_BATCH, _IDLE_S)
+            work = self._scheduler.take(self._batch.now, _IDLE_S)
             with self._busy():
                 if isinstance(work, ReasoningJob):
                     self._reason(backend, work)
@@ -168,18 +213,23 @@ class LiveModelSide:
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
-        self._busy_since_ns = time.monotonic_ns()
+        self._alive_ns = time.monotonic_ns()
         try:
             yield
         finally:
-            self._busy_since_ns = 0
+            self._alive_ns = 0
 
     def _label(self, backend: Backend, jobs: list[LabelJob]) -> None:
+        if self._scheduler.expired(jobs[0]):  # questions come one at a time
+            self._scheduler.settle(jobs[0], False)
+            self._sink.refused(_TIMED_OUT, jobs[0].ticket)
+            return
         started = time.monotonic_ns()
         clips = [job.clip for job in jobs]
         with self._latencies.measure("label"):
             answers = _guarded(lambda: backend.label(clips), len(jobs))
         took = time.monotonic_ns() - started
+        self._batch.took(len(jobs), took)
         for job, answer in zip(jobs, answers, strict=True):
             wait = started - job.arrived_ns
             self._latencies.add("wait", wait)
@@ -188,20 +238,21 @@ class LiveModelSide:
     def _publish_label(
         self, info: ModelInfo, job: LabelJob, answer: LabelAnswer, timings: tuple[StageTiming, ...]
     ) -> None:
+        fate = self._scheduler.settle(job, answer.status is Status.OK)
         asked = job.question is not None
-        if not asked and self._scheduler.too_late(job.arrived_ns):
-            self._scheduler.count("late")
+        if fate not in ("labelled", "failed"):
+            if asked:
+                self._sink.refused(_TIMED_OUT, job.ticket)
             return
         estimate = label_estimate(job.clip, answer, info, self._options.min_confidence, timings)
-        self._scheduler.count("labelled" if answer.status is Status.OK else "failed")
-        explain = answer.status is Status.OK and (
+        explain = fate == "labelled" and (
             asked or (self._options.reasoning and self._scheduler.reasoning_due(job.clip.face_id))
         )
-        if not explain:
-            self._sink.estimate(estimate, job.ticket)
-            return
-        self._sink.estimate(announced(estimate), job.ticket)
-        self._scheduler.submit_reasoning(ReasoningJob(job, answer, estimate))
+        deadline_ns = None if asked else self._scheduler.deadline_ns(job)
+        first = announced(estimate) if explain else estimate
+        self._sink.estimate(Delivery(first, fate, job.arrived_ns, deadline_ns, job.ticket))
+        if explain:
+            self._scheduler.submit_reasoning(ReasoningJob(job, answer, estimate))
 
     def _reason(self, backend: Backend, job: ReasoningJob) -> None:
         label_job = job.label_job
@@ -212,32 +263,31 @@ class LiveModelSide:
 
         def cancelled() -> bool:
             nonlocal stopped
+            self._alive_ns = time.monotonic_ns()  # a long answer is no hang
             stopped = stopped or self._scheduler.must_yield(job)
             return stopped
 
+        failure = ""
         try:
             for piece in backend.explain(label_job.clip, job.answer, question, cancelled):
                 pieces.append(piece)
                 if label_job.ticket is not None:
                     self._sink.text(piece, label_job.ticket)
         except Exception as error:
-            self._scheduler.count("reasoning_failed")
-            self._finish(job, f"The reasoning failed: {error}.", Status.ERROR, started)
+            failure = f"The reasoning failed: {error}."
+        fate = "reasoning_cancelled" if stopped else "reasoning_failed" if failure else "reasoned"
+        if not self._scheduler.end_reasoning(job, fate) or stopped:
+            if label_job.ticket is not None:
+                self._sink.refused(_TIMED_OUT, label_job.ticket)
             return
-        if stopped:
-            self._scheduler.count("reasoning_cancelled")
-            return
-        self._scheduler.count("reasoned")
-        self._finish(job, "".join(pieces), None, started)
-
-    def _finish(self, job: ReasoningJob, text: str, status: Status | None, started_ns: int) -> None:
-        took = time.monotonic_ns() - started_ns
+        took = time.monotonic_ns() - started
         self._latencies.add("reasoning", took)
-        estimate = explained(job.estimate, text, (StageTiming("reasoning", took),))
-        ticket = job.label_job.ticket
-        self._sink.estimate(estimate if status is None else replace(estimate, status=status), ticket)
-        if ticket is not None:
-            self._sink.text("", ticket)
+        final = explained(job.estimate, failure or "".join(pieces), (StageTiming("reasoning", took),))
+        if failure:
+            final = replace(final, status=Status.ERROR)
+        self._sink.estimate(Delivery(final, fate, label_job.arrived_ns, None, label_job.ticket))
+        if label_job.ticket is not None:
+            self._sink.text("", label_job.ticket)
 
 
 def _guarded(label: Callable[[], list[LabelAnswer]], count: int) -> list[LabelAnswer]:

@@ -62,13 +62,15 @@ class Perception:
             face_id = max(self._sizes, key=lambda f: self._sizes[f])
         return self._cut(face_id)
 
-    def flush(self) -> None:
-        """Forget all tracks and windows: what comes next has nothing to do with what was."""
+    def flush(self) -> tuple[str, ...]:
+        """Forget all tracks and windows, and return their ids: what comes next has nothing to do with what was."""
+        ended = tuple(self._sizes)
         self._tracker.reset()
         self._baselines.reset()
         self._windows.flush()
         self._nobody.reset()
         self._sizes.clear()
+        return ended
 
     def _cut(self, face_id: str) -> Clip | None:
         return self._windows.cut(face_id, self._frame_id, self._baselines.of(face_id))

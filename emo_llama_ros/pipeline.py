@@ -135,5 +135,6 @@ class Pipeline:
         return self._reasoning_turns.setdefault(clip.face_id, StampGrid(period_ns)).enters(clip.stamp_ns)
 
     def _flush(self) -> None:
-        self._perception.flush()
+        for face_id in self._perception.flush():
+            self._backend.forget(face_id)
         self._reasoning_turns.clear()

@@ -12,12 +12,12 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from emo_llama_ros.backends.backend import ModelInfo
-from emo_llama_ros.engine import EngineState
-from emo_llama_ros.estimate import Estimate
+from emo_llama_ros.backends.backend import Backend, ModelInfo
+from emo_llama_ros.engine import Delivery, EngineState
 from emo_llama_ros.options import Options
 
 HEARTBEAT_S = 0.5
@@ -41,8 +41,8 @@ class PipeSink:
     def state(self, state: EngineState, message: str, info: ModelInfo | None) -> None:
         self.send("state", state, message, info)
 
-    def estimate(self, estimate: Estimate, ticket: object) -> None:
-        self.send("estimate", estimate, ticket)
+    def estimate(self, delivery: Delivery) -> None:
+        self.send("estimate", delivery)
 
     def text(self, piece: str, ticket: object) -> None:
         self.send("text", piece, ticket)
@@ -56,8 +56,12 @@ def default_threads() -> int:
     return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
-def main() -> None:
-    """Serve the node until it says stop or goes away."""
+def main(make_backend: Callable[[Options], Backend] | None = None) -> None:
+    """Serve the node until it says stop or goes away.
+
+    A program that calls this with a `make_backend` of its own is a worker for backends that this package does not
+    know; see `engines.WorkerEngine`.
+    """
     # Ctrl-C in a terminal reaches the whole process group; the node alone decides when its worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe, pixels_fd = Connection(int(sys.argv[1])), int(sys.argv[2])
@@ -69,7 +73,7 @@ def main() -> None:
     from emo_llama_ros.live import LiveModelSide
 
     sink = PipeSink(pipe)
-    side = LiveModelSide(options, sink)
+    side = LiveModelSide(options, sink, make_backend) if make_backend else LiveModelSide(options, sink)
     side.start()
     threading.Thread(target=_beat, args=(side, sink), daemon=True).start()
     try:
@@ -77,6 +81,7 @@ def main() -> None:
     except (EOFError, OSError):
         os._exit(0)
     side.stop(1.0)
+    sink.send("stats", side.stats())
     sys.stdout.flush()
     # Interpreter shutdown may wait for a thread that is deep in a model; there is nothing left to save.
     os._exit(0)

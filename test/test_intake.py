@@ -1,3 +1,6 @@
+import itertools
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -65,6 +68,37 @@ def test_a_closed_intake_counts_what_still_comes():
     assert intake.done("used") is None
     assert intake.offer(frame(1)) == (None, False)
     assert (intake.drops["stopped"], intake.used) == (2, 0)
+
+
+def test_no_frame_slips_through_between_the_account_of_the_stop_and_the_stop():
+    """Frames come from another thread than the stop."""
+    intake = FrameIntake(Options())
+    stop, frames = threading.Event(), itertools.count()
+
+    def camera():
+        while not stop.is_set():
+            if intake.offer(frame(next(frames) * 0.2))[0] is not None:
+                intake.done("used")
+
+    thread = threading.Thread(target=camera)
+    thread.start()
+    while intake.account().received < 200:
+        pass
+    intake.close()
+    stop.set()
+    thread.join()
+    account = intake.account()
+    assert account.in_flight == 0
+    assert account.received == account.used + account.skipped + sum(account.drops.values())
+
+
+def test_a_waiting_frame_is_dropped_when_the_door_shuts():
+    intake = FrameIntake(Options())
+    intake.offer(frame(0))
+    intake.offer(frame(1))
+    intake.enable(False)
+    assert intake.done("used") is None
+    assert intake.account().drops == {"disabled": 1}
 
 
 @given(st.lists(st.tuples(st.floats(-2, 2), st.sampled_from(["keep", "used", "bad_image", "abandon"])), max_size=60))
