@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from emo_llama_ros.backends.expression import ExpressionBackend
-from emo_llama_ros.engine import EngineState, Question
+from emo_llama_ros.engine import EngineState, Question, unexplained_clips
 from emo_llama_ros.engines import InProcessEngine, WorkerEngine, make_engine
 from emo_llama_ros.errors import BadParameter, MissingModel
 from emo_llama_ros.estimate import Stage, Status
@@ -81,7 +81,7 @@ def started():
 
 
 def accounted(stats):
-    return stats.used + stats.skipped + sum(stats.drops.values())
+    return stats.used + stats.skipped + stats.in_flight + sum(stats.drops.values())
 
 
 @pytest.mark.parametrize("worker", ["process", "in_process"])
@@ -103,9 +103,9 @@ class TestBoth:
         engine = started(make_engine(Options(worker=worker), camera.estimates.append))
         camera.play(engine, rate_hz=1000.0)
         engine.submit(replace(camera.frames[0], stamp_ns=10**19, data=np.zeros(5, np.uint8)))
-        wait_for(lambda: accounted(engine.stats()) == engine.stats().received, "nothing is in flight")
+        wait_for(lambda: engine.stats().in_flight == 0, "nothing is in flight")
         stats = engine.stats()
-        assert stats.received == 73
+        assert stats.received == accounted(stats) == 73
         assert stats.drops["bad_image"] == 1
         wait_for(lambda: "bytes" in engine.stats().last_bad_image, "the reason is reported")
 
@@ -151,16 +151,21 @@ class TestBoth:
         assert engine.stats().state is EngineState.STOPPED
         camera.play(engine, count=3)
         assert accounted(engine.stats()) == engine.stats().received
+        assert unexplained_clips(engine.stats().clips) == 0
 
 
 class TestWorker:
     def test_a_killed_worker_is_restarted_and_says_so(self, camera, started):
         engine = started(WorkerEngine(Options(), camera.estimates.append))
+        camera.play_until(engine, lambda: engine.stats().clips.get("due"), "there is something to lose")
         os.kill(engine.worker_pid, signal.SIGKILL)
         wait_for(lambda: engine.stats().restarts == 1 and engine.stats().state is EngineState.READY, "it is back")
+        due = engine.stats().clips["due"]
         camera.estimates.clear()
         camera.play_until(engine, lambda: camera.estimates, "it answers again")
-        assert accounted(engine.stats()) <= engine.stats().received
+        wait_for(lambda: engine.stats().clips["due"] > due > 0, "the clips of both workers are counted")
+        assert accounted(engine.stats()) == engine.stats().received
+        assert unexplained_clips(engine.stats().clips) == 0
 
     def test_a_worker_that_dies_again_and_again_is_given_up(self, camera, started):
         engine = started(WorkerEngine(Options(worker_max_restarts=1), camera.estimates.append))
@@ -184,6 +189,44 @@ class TestWorker:
         process = engine._process
         engine._pipe.close()
         assert process.wait(PATIENCE_S) == 0
+
+    def test_a_question_to_a_worker_that_dies_is_refused(self, camera, started):
+        engine = started(WorkerEngine(Options(), camera.estimates.append))
+        refusals = []
+        os.kill(engine.worker_pid, signal.SIGSTOP)
+        engine.ask(Question(), print, print, refusals.append)
+        os.kill(engine.worker_pid, signal.SIGKILL)
+        wait_for(lambda: refusals, "the question is refused")
+        assert "ask again" in refusals[0]
+
+    def test_a_worker_that_cannot_be_started_is_said(self, camera, started, monkeypatch):
+        def no_memory(*args, **kwargs):
+            raise OSError("Cannot allocate memory")
+
+        monkeypatch.setattr("emo_llama_ros.engines.subprocess.Popen", no_memory)
+        engine = started(WorkerEngine(Options(), camera.estimates.append), until=EngineState.FAILED)
+        assert "Cannot allocate memory" in engine.stats().message
+
+    def test_a_program_of_ones_own_can_be_the_worker(self, camera, started, tmp_path):
+        program = tmp_path / "my_worker.py"
+        program.write_text(
+            "from dataclasses import replace\n"
+            "from emo_llama_ros import worker\n"
+            "from emo_llama_ros.backends.expression import ExpressionBackend\n"
+            "class Mine(ExpressionBackend):\n"
+            "    info = property(lambda self: replace(super().info, model='mine'))\n"
+            "worker.main(Mine)\n"
+        )
+        engine = started(WorkerEngine(Options(), camera.estimates.append, [str(program)]))
+        assert engine.model_info.model == "mine"
+
+    def test_the_pixels_are_wiped_when_the_camera_is_switched_off(self, camera, started):
+        engine = started(WorkerEngine(Options(), camera.estimates.append))
+        camera.play(engine, count=3)
+        wait_for(lambda: engine.stats().in_flight == 0, "the frames are looked at")
+        assert engine._pixels.any()
+        engine.set_live_option("enabled", False)
+        assert not engine._pixels.any()
 
     def test_larger_images_find_room(self, camera, started):
         engine = started(WorkerEngine(Options(), camera.estimates.append))
