@@ -18,10 +18,7 @@ from emo_llama_ros.errors import MissingDependency
 # With the package `kernels` installed, importing bitsandbytes on a CPU with AVX512-BF16 downloads code from the hub
 # and runs it. A robot runs what was installed: the package is out of sight while bitsandbytes is imported.
 _kernels = sys.modules.get("kernels")
-_hub_logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
-_hub_logger_disabled = _hub_logger.disabled
 sys.modules["kernels"] = None  # type: ignore[assignment]
-_hub_logger.disabled = True
 try:
     import bitsandbytes as bnb
     from bitsandbytes import functional as bnb_functional
@@ -30,7 +27,6 @@ except ImportError as error:
         "Quantized models need bitsandbytes: pip install 'emo_llama_ros[model]', or use quantization:=none."
     ) from error
 finally:
-    _hub_logger.disabled = _hub_logger_disabled
     if _kernels is None:
         del sys.modules["kernels"]
     else:

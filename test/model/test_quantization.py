@@ -251,3 +251,18 @@ def environment_with(folder):
 
     root = Path(__file__).parents[2]
     return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{root}"}
+
+
+def test_whoever_imports_bitsandbytes_first_it_stays_offline_and_quiet(tmp_path):
+    (tmp_path / "kernels.py").write_text(
+        "import os\ndef get_kernel(*args, **kwargs):\n"
+        "    from huggingface_hub import constants\n"
+        "    print('offline:', constants.HF_HUB_OFFLINE)\n"
+        "    raise OSError\n"
+    )
+    code = "import emo_llama_ros.model, bitsandbytes"
+    environment = environment_with(tmp_path)
+    environment.pop("HF_HUB_OFFLINE", None)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert result.stdout in ("", "offline: True\n")  # CPUs without AVX512-BF16 ask for no kernel
+    assert "kernels" not in result.stderr
