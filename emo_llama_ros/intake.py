@@ -101,5 +101,6 @@ class FrameIntake:
             return FrameAccount(self.received, self.used, self.skipped, in_flight, dict(self.drops))
 
     def _abandon(self, reason: str) -> None:
-        self.drops[reason] += self._in_work + (self._waiting is not None)
+        if self._in_work:
+            self.drops[reason] += 1 + (self._waiting is not None)
         self._in_work, self._waiting = False, None

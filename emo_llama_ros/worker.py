@@ -64,7 +64,7 @@ def main(make_backend: Callable[[Options], Backend] | None = None) -> None:
     """
     # Ctrl-C in a terminal reaches the whole process group; the node alone decides when its worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pipe, pixels_fd = Connection(int(sys.argv[1])), int(sys.argv[2])
+    pipe, pixels_fd = Connection(int(sys.argv[-2])), int(sys.argv[-1])
     options: Options = pipe.recv()
     os.nice(options.worker_nice)
     # Read by OpenMP, MKL and OpenBLAS when they are first loaded, so set before any of them is.
