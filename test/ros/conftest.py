@@ -51,6 +51,8 @@ class Corner:
         self.until = until
         self.namespace = f"/t{os.getpid()}_{next(_names)}"
         self._spinning = []
+        self._clients = {}
+        self._nodes = []
         self.helper = rclpy.create_node("helper", namespace=self.namespace, use_global_arguments=False)
         self.spin(self.helper)
 
@@ -97,6 +99,7 @@ class Corner:
             parameter_overrides=[Parameter(name, value=value) for name, value in values.items()],
         )
         self.spin(node)
+        self._nodes.append(node)
         return node
 
     # --- talking to it, as everybody else would ---
@@ -106,14 +109,21 @@ class Corner:
 
     def call(self, service_type, service, request, seconds=10.0):
         """Call a service of the node under test; return (response, seconds it took)."""
-        client = self.helper.create_client(service_type, self.name(f"emo_llama_node/{service}"))
-        assert client.wait_for_service(timeout_sec=seconds), f"no service {service}"
+        if service not in self._clients:
+            name = self.name(f"emo_llama_node/{service}")
+            client = self._clients[service] = self.helper.create_client(service_type, name)
+            assert client.wait_for_service(timeout_sec=seconds), f"no service {service}"
+            self.wait_matched(name)
         started = time.monotonic()
-        future = client.call_async(request)
+        future = self._clients[service].call_async(request)
         self.until(future.done, f"the answer of {service}", seconds)
-        took = time.monotonic() - started
-        self.helper.destroy_client(client)
-        return future.result(), took
+        return future.result(), time.monotonic() - started
+
+    def wait_matched(self, service_name):
+        """Wait until nodes under test in this process see a client: before that, Fast DDS may drop their answers."""
+        for node in self._nodes:
+            if hasattr(node, "count_clients"):
+                self.until(lambda node=node: node.count_clients(service_name), f"a match on {service_name}")
 
     def change_state(self, transition):
         """Ask for a lifecycle transition by name; return (success, seconds it took)."""

@@ -20,6 +20,8 @@ class Asker:
         self.feedback = []
         self.client = ActionClient(corner.helper, AskEmotion, corner.name("emo_llama_node/ask"))
         assert self.client.wait_for_server(timeout_sec=10.0)
+        for service in ("send_goal", "get_result", "cancel_goal"):
+            corner.wait_matched(corner.name(f"emo_llama_node/ask/_action/{service}"))
 
     def send(self, seconds=0.0, **goal):
         from emo_llama_ros.ros.conversion import duration_message

@@ -10,7 +10,14 @@ def findings(corner, **values):
     from emo_llama_ros.ros.doctor import ros_findings
 
     options = Options().with_values({"image_topic": corner.name("camera/image_raw"), **values})
-    return list(ros_findings(options, seconds=1.0))
+    found = []
+
+    def seen():
+        found[:] = ros_findings(options, seconds=1.0)
+        return any(corner.namespace in f"{f.subject} {f.found}" for f in found)
+
+    corner.until(seen, "the camera to be discovered", 15.0)
+    return found
 
 
 def test_a_camera_that_fits_is_fine(corner):
@@ -38,6 +45,7 @@ def test_a_topic_nobody_publishes_is_named_beside_those_that_are(corner):
 
 
 def test_the_installation_and_the_profile_are_told(corner):
+    corner.camera()
     subjects = {f.subject: f for f in findings(corner)}
     assert subjects["middleware"].found.startswith("rmw_")
     assert "Fast DDS" in subjects["DDS"].found or "rmw" in subjects["DDS"].found

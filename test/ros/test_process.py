@@ -146,7 +146,7 @@ def test_a_worker_that_hangs_is_an_error_and_is_replaced(corner, node):
     worker.suspend()
     success, took = corner.change_state("deactivate")
     assert success
-    assert took < 0.2
+    assert took < 0.7, "a hung worker takes 1.5 s to be given up"
     corner.until(lambda: gone(worker), "the hung worker's end", 5.0)
     assert corner.change_state("activate")[0]
     worker = started.wait_ready(diagnostics, instead_of=worker)
