@@ -47,6 +47,8 @@ class EngineStats:
     worker_memory_mb: float = 0.0
     restarts: int = 0
     last_bad_image: str = ""
+    converter: str = ""
+    """Who turns image messages into pixels, and why."""
 
 
 CLIP_FATES = (
@@ -94,6 +96,7 @@ class LiveStats:
     last_bad_image: str
     busy_s: float
     """How long the model has been at its present work; 0 when it is idle or still loading."""
+    converter: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,7 @@ def _stats(desk: Desk, intake: FrameIntake, live: LiveStats, extra: Latencies, *
         people=live.people,
         latency_ms={**live.latency_ms, **extra.percentiles_ms()},
         last_bad_image=live.last_bad_image,
+        converter=live.converter,
         **more,
     )
 

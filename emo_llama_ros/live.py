@@ -175,6 +175,7 @@ class LiveModelSide:
             latency_ms=self._latencies.percentiles_ms(),
             last_bad_image=self._trouble,
             busy_s=(time.monotonic_ns() - alive_ns) / 1e9 if alive_ns else 0.0,
+            converter=f"{self._converter.name}. {self._converter.reason}",
         )
 
     def stop(self, timeout_s: float) -> bool:

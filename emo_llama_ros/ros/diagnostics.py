@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
@@ -29,8 +29,6 @@ class NodeReport:
     memory_mb: float = 0.0
     failure: str = ""
     """Why the node has stopped itself, "" when it has not."""
-    converter: str = ""
-    extra: Mapping[str, str] = field(default_factory=dict)
 
 
 def camera_status(name: str, report: CameraReport | None, options: Options) -> DiagnosticStatus:
@@ -71,8 +69,7 @@ def model_status(name: str, stats: EngineStats | None, node: NodeReport, options
         "worker memory MB": f"{stats.worker_memory_mb:.0f}" if stats else "0",
         "worker restarts": stats.restarts if stats else 0,
         "node memory MB": f"{node.memory_mb:.0f}",
-        "image converter": node.converter,
-        **node.extra,
+        "image converter": stats.converter if stats else "",
     }
     return _status(name, level, message, values)
 
@@ -90,6 +87,7 @@ def estimates_status(name: str, stats: EngineStats | None, node: NodeReport) -> 
         "frames received": stats.received,
         "frames used": stats.used,
         "frames skipped": stats.skipped,
+        "frames in flight": stats.in_flight,
         "clock jumps": node.clock_jumps,
     }
     values |= {f"frames dropped: {reason}": n for reason, n in sorted(stats.drops.items())}

@@ -310,7 +310,6 @@ class EmoLlamaNode(LifecycleNode):
             clock_jumps=self._clock_jumps,
             memory_mb=self._process.memory_info().rss / 1e6,
             failure=self._failure,
-            converter=self._options.image_converter,
         )
         camera = self._camera.report() if self._camera is not None else None
         message = DiagnosticArray()

@@ -105,7 +105,7 @@ def test_bad_images_warn_with_the_reason():
 def test_the_model_status_follows_the_engine(state, level):
     from emo_llama_ros.ros.diagnostics import NodeReport, model_status
 
-    stats = EngineStats(state=state, worker_memory_mb=321.4, restarts=2)
+    stats = EngineStats(state=state, worker_memory_mb=321.4, restarts=2, converter="builtin. It was asked for.")
     status = model_status("n: model", stats, NodeReport("active", 0, memory_mb=80.0), Options())
     values = {pair.key: pair.value for pair in status.values}
     assert status.level == level
@@ -113,6 +113,7 @@ def test_the_model_status_follows_the_engine(state, level):
     assert values["worker memory MB"] == "321"
     assert values["worker restarts"] == "2"
     assert values["node memory MB"] == "80"
+    assert values["image converter"] == "builtin. It was asked for."
 
 
 def test_a_disabled_node_says_that_nobody_is_observed():

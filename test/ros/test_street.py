@@ -81,7 +81,10 @@ def test_frames_arrive_and_every_one_is_accounted_for(smile):
     received = int(counts["frames received"])
     assert received > 0.9 * len(stamps), "best effort: a busy machine may miss a few, DDS without the profile all"
     dropped = sum(int(n) for key, n in counts.items() if key.startswith("frames dropped"))
-    assert int(counts["frames used"]) + int(counts["frames skipped"]) + dropped == received
+    accounted = sum(int(counts[f"frames {fate}"]) for fate in ("used", "skipped", "in flight"))
+    assert accounted + dropped == received
+    converter = live.diagnostics["model"]["image converter"]
+    assert converter.startswith(("builtin", "cv_bridge")), "which converter is active, and why"
 
 
 def test_ages_are_measured_on_the_cameras_clock(smile):
