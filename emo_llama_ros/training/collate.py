@@ -13,7 +13,7 @@ from emo_llama_ros.model.face_mining import FacePriors
 from emo_llama_ros.model.merging import IGNORED_LABEL, IMAGE_TOKEN
 from emo_llama_ros.model.modeling import ClipInputs, EmoLlama
 from emo_llama_ros.model.processing import PromptIds, TextTokenizer, tokenize_conversation
-from emo_llama_ros.prompts import Turn, qformer_prompts
+from emo_llama_ros.prompts import Turn, one_line, qformer_prompts
 from emo_llama_ros.training import batched_clips
 
 
@@ -24,6 +24,10 @@ class Item:
     turns: tuple[Turn, ...]
     label: str = ""
     """What the sampler balances by."""
+    words: str = ""
+    """What the Q-Formers read the clip under; empty: the question of the turn that shows it."""
+    given: int = 0
+    """So many answers are given: the loss is on the later ones."""
     pixel_values: Tensor | None = None
     """(T, 3, S, S) preprocessed frames; None for a model without a vision tower."""
     face_priors: FacePriors | None = None
@@ -42,7 +46,7 @@ class Collate:
 
     def __call__(self, items: Sequence[Item]) -> dict[str, Any]:
         """Return input_ids, labels, attention_mask (B, L) and, per sample, prompts, frames and face priors."""
-        rows = [tokenize_conversation(item.turns, self.text_tokenizer) for item in items]
+        rows = [self._tokens(item) for item in items]
         length = min(max(len(ids) for ids, _ in rows), self.max_length)
         input_ids = torch.full((len(rows), length), self.pad_id)
         labels = torch.full((len(rows), length), IGNORED_LABEL)
@@ -52,7 +56,7 @@ class Collate:
             input_ids[row, :kept] = torch.tensor(ids[:kept])
             labels[row, :kept] = torch.tensor(wanted[:kept])
             mask[row, :kept] = True
-        questions = [qformer_prompts(item.turns) for item in items]
+        questions = [[one_line(item.words)] if item.words else qformer_prompts(item.turns) for item in items]
         prompts = self.prompt_tokenizer([q for asked in questions for q in asked])
         batch: dict[str, Any] = {
             "input_ids": input_ids,
@@ -76,6 +80,12 @@ class Collate:
             len(next(part for part in (p, f) if part is not None)) for p, f in zip(pixels, priors, strict=True)
         ]
         return batch
+
+    def _tokens(self, item: Item) -> tuple[list[int], list[int]]:
+        ids, labels = tokenize_conversation(item.turns, self.text_tokenizer)
+        ends = [i for i, label in enumerate(labels) if label == self.text_tokenizer.eos_id]
+        known = ends[item.given - 1] + 1 if item.given else 0
+        return ids, [IGNORED_LABEL] * known + labels[known:]
 
 
 def parts(priors: FacePriors) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import yaml
 
 from emo_llama_ros.errors import BadParameter
 
+LORA_GROUP = "lora"
 LANGUAGE_MODEL_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -22,6 +23,7 @@ class Lora:
     alpha: int = 128
     dropout: float = 0.05
     target_modules: tuple[str, ...] = LANGUAGE_MODEL_LINEARS
+    learning_rate: float = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,10 @@ class Model:
     """What is trained: a checkpoint folder, or random weights of a configuration."""
 
     checkpoint: str = ""
-    config: str = ""
-    """YAML file or preset with the fields of `EmoLlamaConfig`; used when there is no checkpoint."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `EmoLlamaConfig` for a model that starts from random weights; used when there is no checkpoint."""
+    face: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `FaceConfig`: the face branch that a checkpoint without one gets."""
     quantization: str = "none"
     dtype: str = "float32"
 
@@ -50,12 +54,11 @@ class Stage:
     """One run of the trainer. `training` holds fields of `transformers.TrainingArguments`, under their own names."""
 
     name: str
-    data: Mapping[str, Any]
     training: Mapping[str, Any]
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """What this stage takes of the data; see the data source."""
     smoke: Mapping[str, Any] = field(default_factory=dict)
     """What `--smoke` changes in `training`."""
-    balance: float = 1.0
-    """0 samples items as they come, 1 gives every label the same share of an epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +67,16 @@ class Recipe:
 
     name: str
     output: str
+    """Folder for checkpoints, log, plot and result, unless the command names another."""
     seed: int
     model: Model
+    data: Mapping[str, Any]
+    """`source` and its options."""
     groups: tuple[ParameterGroup, ...]
     stages: tuple[Stage, ...]
     lora: Lora | None = None
+    path: Path = Path()
+    """The file that this recipe was read from."""
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -92,7 +100,7 @@ def load_recipe(path: str | Path) -> Recipe:
     )
     if not top["stages"]:
         raise BadParameter(f"{path} has no stages, so there is nothing to train.")
-    return Recipe(**top)
+    return Recipe(**top | {"path": path})
 
 
 def _section(kind: type, raw: Any, where: str) -> dict[str, Any]:

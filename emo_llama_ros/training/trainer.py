@@ -99,8 +99,9 @@ def trainable_groups(model: nn.Module, groups: Sequence[ParameterGroup]) -> list
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:
     """Return what a run changes: the parameters that train, and the buffers that are saved with a model."""
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    frozen = {name for name, _ in model.named_parameters()} - trained
-    return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
+    # With duplicates: a tied head goes by two names, and one is enough.
+    others = {name for name, _ in model.named_parameters(remove_duplicate=False)} - trained
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in others}
 
 
 class AnswerTrainer(Trainer):

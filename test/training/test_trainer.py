@@ -22,7 +22,6 @@ GROUPS = (
 )
 STAGE = Stage(
     "tiny",
-    data={},
     training={
         "max_steps": 8,
         "per_device_train_batch_size": 4,

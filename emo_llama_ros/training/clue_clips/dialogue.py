@@ -1,0 +1,224 @@
+"""Questions about a clip of clues, and answers that say what was measured and nothing else.
+
+Every statement comes out of `emo_llama_ros.evidence`, so its checker understands it; a test holds each answer against
+the facts it was made from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from emo_llama_ros.evidence import (
+    UNITS,
+    Evidence,
+    Phase,
+    change_sentences,
+    describe,
+    describe_changes,
+    label_sentence,
+    movement_sentence,
+    noun,
+)
+from emo_llama_ros.evidence.vocabulary import SECOND_READING
+from emo_llama_ros.labels import RAF_DB
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known about a clip when a question about it is answered."""
+
+    evidences: tuple[Evidence, ...]
+    unknown: frozenset[int]
+    """Units that could not be measured in this clip."""
+    probabilities: tuple[float, ...]
+    """Of `RAF_DB.labels`, calibrated."""
+    phases: tuple[Phase, ...]
+    span_s: float
+    still: bool
+
+    @property
+    def label(self) -> str:
+        """The most probable label."""
+        return RAF_DB.labels[int(np.argmax(self.probabilities))]
+
+
+WHY = (
+    "Why do you think so?", "Why?", "What makes you say that?", "Explain your answer.", "What is your evidence?",
+    "Describe the face.", "What do you see?", "How do you know?", "Please give your reasons.",
+)  # fmt: skip
+CHANGED = ("What changed{when}?", "What has changed{when}?", "Did anything change{when}?", "What happened{when}?")
+DEVELOPED = (
+    "How did the expression develop?", "How has the expression changed?", "Did the expression change?",
+    "Was the expression the same all the time?",
+)  # fmt: skip
+UNITS_SEEN = (
+    "Which action units do you see?", "List the action units.", "What action units are active?",
+    "Which facial movements do you see?",
+)  # fmt: skip
+SURE = ("How sure are you?", "How certain are you?", "How confident are you?", "Are you sure?")
+ELSE = ("What else could it be?", "Is there another reading?", "Could it be something else?")
+WHICH = (
+    "What is the expression?", "What emotion is shown?", "Which emotion does the face show?",
+    "How does the person look?", "What does the person feel?", "What is the expression now?",
+)  # fmt: skip
+IS_LABEL = ("Is the person {adjective}?", "Does the person look {adjective}?", "Is this {label}?")
+OFF_TOPIC = (
+    "How old is the person?", "What is the name of the person?", "Is it a man or a woman?", "Who is this?",
+    "Where is the person from?", "What is the person thinking?", "What is the colour of the shirt?",
+    "Is the person lying?", "What will the person do next?", "What is the weather like?", "Tell me a joke.",
+    "Is the person ill?", "What does the person say?", "Do you like the person?", "What time is it?",
+)  # fmt: skip
+ADJECTIVES = {
+    "surprise": "surprised", "fear": "afraid", "disgust": "disgusted", "happiness": "happy", "sadness": "sad",
+    "anger": "angry", "neutral": "neutral",
+}  # fmt: skip
+MOVEMENTS: tuple[tuple[tuple[int, ...], tuple[str, ...]], ...] = (
+    ((12,), ("Is the person smiling?", "Is there a smile?", "Are the lip corners raised?")),
+    ((25, 26, 27), ("Is the mouth open?", "Is the mouth closed?")),
+    ((26,), ("Is the jaw dropped?",)),
+    ((25,), ("Are the lips parted?",)),
+    ((1, 2), ("Are the eyebrows raised?", "Are the brows up?")),
+    ((1,), ("Are the inner eyebrows raised?",)),
+    ((2,), ("Are the outer eyebrows raised?",)),
+    ((4,), ("Is the person frowning?", "Are the eyebrows lowered?", "Are the brows down?")),
+    ((43,), ("Are the eyes closed?", "Are the eyes open?")),
+    ((5,), ("Are the eyes wide open?", "Are the eyes widened?")),
+    ((6,), ("Are the cheeks raised?",)),
+    ((7,), ("Are the eyelids tightened?", "Is the person squinting?")),
+    ((9,), ("Is the nose wrinkled?",)),
+    ((10,), ("Is the upper lip raised?",)),
+    ((15,), ("Are the lip corners lowered?", "Are the mouth corners down?")),
+    ((17,), ("Is the chin pushed up?",)),
+    ((20,), ("Are the lips stretched?",)),
+    ((24,), ("Are the lips pressed together?",)),
+)
+"""Units of which any one makes it true, and the questions; in the second of a pair "closed" or "open" asks the
+opposite."""
+_OPPOSITE = {"Is the mouth closed?", "Are the eyes open?"}
+
+CANNOT_TELL = "That cannot be told without a neutral reference of this person."
+OFF_TOPIC_ANSWER = "That cannot be answered from the measured evidence."
+
+_KINDS: dict[str, float] = {
+    "why": 0.46, "changed": 0.12, "movement": 0.14, "units": 0.07, "sure": 0.05, "else": 0.03, "which": 0.03,
+    "is_label": 0.05, "developed": 0.03, "off_topic": 0.02,
+}  # fmt: skip
+
+
+def ask(rng: np.random.Generator, facts: Facts) -> tuple[str, str]:
+    """Draw a question and return it with its answer."""
+    kind = str(rng.choice(list(_KINDS), p=list(_KINDS.values())))
+    return _ANSWERS[kind](rng, facts)
+
+
+def why(rng: np.random.Generator, facts: Facts) -> tuple[str, str]:
+    """Ask for the reasons."""
+    return _pick(rng, WHY), reasoning(facts)
+
+
+def reasoning(facts: Facts) -> str:
+    """Return the reasoning of a clip."""
+    return describe(facts.evidences, facts.probabilities, RAF_DB.labels, _told(facts), still=facts.still)
+
+
+def changed(rng: np.random.Generator, facts: Facts) -> tuple[str, str]:
+    """Ask what changed, lately or in all."""
+    last = float(rng.choice([0.5, 1.0, 1.0, 1.0, 1.5, 2.0]))
+    said = {1.0: ("second", "1 second", "1.0 s"), 0.5: ("half second", "0.5 s")}.get(last, (f"{last:g} seconds",))
+    when = f" in the last {_pick(rng, said)}"
+    if rng.random() < 0.25:
+        when, last = "", round(facts.span_s, 1)
+    return _pick(rng, CHANGED).format(when=when), describe_changes(facts.evidences, _told(facts), last)
+
+
+def movement(rng: np.random.Generator, facts: Facts) -> tuple[str, str]:
+    """Ask about one movement; half of the time about one that is there."""
+    seen = {e.unit for e in facts.evidences}
+    there = [m for m in MOVEMENTS if seen.intersection(m[0])]
+    pool: Sequence[Any] = there if there and rng.random() < 0.5 else MOVEMENTS
+    units, questions = pool[int(rng.integers(len(pool)))]
+    question = _pick(rng, questions)
+    return question, movement_answer(question, units, facts)
+
+
+def movement_answer(question: str, units: Sequence[int], facts: Facts) -> str:
+    """Say whether any of `units` is there, and how."""
+    opposite = question in _OPPOSITE
+    found = [e for e in facts.evidences if e.unit in units]
+    if found:
+        strongest = max(found, key=lambda e: e.intensity)
+        return f"{'No' if opposite else 'Yes'}. {movement_sentence(strongest, facts.still)}"
+    if facts.unknown.issuperset(units):
+        return CANNOT_TELL
+    unit = UNITS[next(u for u in units if u not in facts.unknown)]
+    if units == (25, 26, 27):
+        return f"{'Yes' if opposite else 'No'}. The mouth is not open."
+    be = "are" if unit.plural else "is"
+    return f"{'Yes' if opposite else 'No'}. The {unit.subject} {be} not {unit.state}."
+
+
+def units_seen(rng: np.random.Generator, facts: Facts) -> tuple[str, str]:
+    """Ask for all action units."""
+    ordered = sorted(facts.evidences, key=lambda e: (-e.intensity, e.unit))
+    named = ", ".join(f"AU{e.unit} ({UNITS[e.unit].name})" for e in ordered)
+    return _pick(rng, UNITS_SEEN), f"{named}." if named else "No action units were measured."
+
+
+def sure(rng: np.random.Generator, facts: Facts) -> tuple[str, str]:
+    """Ask for the certainty."""
+    return _pick(rng, SURE), label_said(facts)
+
+
+def anything_else(rng: np.random.Generator, facts: Facts) -> tuple[str, str]:
+    """Ask for the runner-up."""
+    order = np.argsort(facts.probabilities)
+    second = RAF_DB.labels[int(order[-2])]
+    if facts.probabilities[int(order[-2])] < SECOND_READING:
+        return _pick(rng, ELSE), f"No other reading is likely. {label_said(facts)}"
+    return _pick(rng, ELSE), f"A weaker reading is {noun(second)}."
+
+
+def which(rng: np.random.Generator, facts: Facts) -> tuple[str, str]:
+    """Ask for the label in other words."""
+    return _pick(rng, WHICH), label_said(facts)
+
+
+def is_label(rng: np.random.Generator, facts: Facts) -> tuple[str, str]:
+    """Ask whether it is a certain label; half of the time the right one."""
+    label = facts.label if rng.random() < 0.5 else str(rng.choice(RAF_DB.labels))
+    question = _pick(rng, IS_LABEL).format(adjective=ADJECTIVES[label], label=label)
+    return question, f"{'Yes' if label == facts.label else 'No'}. {label_said(facts)}"
+
+
+def developed(rng: np.random.Generator, facts: Facts) -> tuple[str, str]:
+    """Ask for the course of the expression."""
+    return _pick(rng, DEVELOPED), " ".join(change_sentences(_told(facts))) or "The expression stayed the same."
+
+
+def off_topic(rng: np.random.Generator, facts: Facts) -> tuple[str, str]:
+    """Ask something that no facial measurement answers."""
+    return _pick(rng, OFF_TOPIC), OFF_TOPIC_ANSWER
+
+
+def label_said(facts: Facts) -> str:
+    """Return the first sentence of the reasoning: label, certainty, runner-up."""
+    return label_sentence(facts.probabilities, RAF_DB.labels)
+
+
+def _told(facts: Facts) -> tuple[Phase, ...]:
+    """A course is told only when it contains the label of the clip: else it would contradict the answer."""
+    return facts.phases if not facts.still and facts.label in {p.label for p in facts.phases} else ()
+
+
+def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
+    return options[int(rng.integers(len(options)))]
+
+
+_ANSWERS: dict[str, Callable[[np.random.Generator, Facts], tuple[str, str]]] = {
+    "why": why, "changed": changed, "movement": movement, "units": units_seen, "sure": sure, "else": anything_else,
+    "which": which, "is_label": is_label, "developed": developed, "off_topic": off_topic,
+}  # fmt: skip
