@@ -15,11 +15,12 @@ class CapturedPass:
     """A pass over fixed shapes, recorded once; calling it copies the inputs in, replays, and returns the output.
 
     The output tensor is reused by the next call, and by any other pass of the same memory `pool`: clone what must last.
-    Raises RuntimeError when the pass cannot be
-    recorded, for example because it waits for the GPU on the way.
+    Raises RuntimeError when the pass cannot be recorded, for example because it waits for the GPU on the way.
     """
 
     def __init__(self, run: Callable[..., Tensor], *inputs: Tensor, pool: Any = None) -> None:
+        # A recording knows addresses only: whatever tensors `run` holds must live as long as it does.
+        self._run = run
         self._inputs = [tensor.clone() for tensor in inputs]
         # Libraries allocate and tune in their first calls, which may not happen while recording.
         side = torch.cuda.Stream()
