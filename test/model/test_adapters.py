@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from emo_llama_ros.errors import BadCheckpoint, BadParameter, MissingModel
-from emo_llama_ros.model.adapters import read_adapter
+from emo_llama_ros.model.adapters import Adapter, LoraPair, Merger, read_adapter
 from emo_llama_ros.model.loading import load_model
 from emo_llama_ros.model.weights import resolver
 
@@ -216,3 +216,29 @@ def test_an_empty_adapter_folder_is_refused(base, tmp_path):
 def test_a_second_face_branch_is_refused(base, model):
     with pytest.raises(BadParameter, match="already"):
         load_model(base, device="cpu", new_face_branch=model.config.face)
+
+
+def test_an_update_that_met_no_tensor_is_named(tmp_path):
+    adapter = Adapter(tmp_path, lora={"a.weight": LoraPair(1.0, torch.ones(1, 2), torch.ones(2, 1))})
+    merger = Merger([adapter])
+    assert torch.equal(merger.merge("b.weight", torch.zeros(2, 2)), torch.zeros(2, 2))
+    with pytest.raises(BadCheckpoint, match=r"'a\.weight'"):
+        merger.check_all_used()
+    merger.merge("a.weight", torch.zeros(2, 2))
+    merger.check_all_used()
+
+
+def test_an_adapter_trained_on_a_quantized_model_merges_into_the_unquantized_base(tiny_checkpoints, base, tmp_path):
+    """QLoRA: LoRA beside NF4 weights, put in place the way the trainer does it."""
+    settings = peft.LoraConfig(r=4, target_modules=LLM_LINEARS, init_lora_weights=False)
+    model, _ = load_model(base, device="cpu", quantization="nf4")
+    peft.inject_adapter_in_model(settings, model)
+    assert type(model.language_model.model.layers[0].mlp.up_proj).__module__.endswith("lora.bnb")
+    settings.save_pretrained(str(tmp_path))
+    save_file(dict(peft.get_peft_model_state_dict(model)), tmp_path / "adapter_model.safetensors")
+    merged, _ = load_model(base, device="cpu", adapters=[tmp_path])
+    plain, _ = load_model(base, device="cpu")
+    layer = "language_model.model.layers.1.mlp.down_proj"
+    lora = model.get_submodule(layer)
+    delta = lora.lora_B["default"].weight @ lora.lora_A["default"].weight * lora.scaling["default"]
+    torch.testing.assert_close(merged.get_parameter(f"{layer}.weight"), plain.get_parameter(f"{layer}.weight") + delta)

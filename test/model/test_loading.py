@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -246,3 +247,18 @@ def test_the_report_says_what_was_done_and_why(tiny_checkpoints):
     assert report.parameters > 500_000
     assert "asked for" in report.notes[0]
     assert report.seconds > 0
+
+
+def mapped_files():
+    return {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's /proc")
+def test_files_that_were_quantized_away_are_let_go_and_finished_ones_stay_mapped(tiny_checkpoints, tmp_path):
+    source = shutil.copytree(tiny_checkpoints.ours(), tmp_path / "source")
+    weights = str(source / "model.safetensors")
+    quantized, _ = load_model(source, quantization="nf4", **CPU)
+    assert weights not in mapped_files()
+    as_it_is, _ = load_model(source, **CPU)
+    assert weights in mapped_files()
+    del as_it_is, quantized
