@@ -10,6 +10,7 @@ Needs `emo_llama fetch --media`.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -36,8 +37,9 @@ from emo_llama_ros.faces.pose import frontal
 from emo_llama_ros.faces.quality import flaws, sharpness
 from emo_llama_ros.faces.tracking import Tracker
 from emo_llama_ros.fetch import media_file, model_file
-from emo_llama_ros.frames import RgbImage
+from emo_llama_ros.frames import Frame, RgbImage
 from emo_llama_ros.options import Options
+from emo_llama_ros.perception import Perception
 
 PASSES = 60
 STILLS = ("0-f1-su-ph.jpg", "0-f15-hao-ph.jpg", "15-f13-anc-ph.jpg", "single_face.jpg")
@@ -85,10 +87,27 @@ def times() -> dict[str, float]:
     large: RgbImage = np.asarray(cv2.resize(rgb, (1920, 1080)), np.uint8)
     stages["whole frame, 1000 x 667, 5 faces"] = lambda: analyzer.analyze(group)
     stages["whole frame, 1920 x 1080, 1 face"] = lambda: analyzer.analyze(large)
+    stages["found but not read, 1000 x 667, 5 faces"] = lambda: analyzer.find(group)
+    stages["a second of a camera, 640 x 480, 1 known person"] = _second(analyzer, rgb)
+    stages["a second of a camera, 1000 x 667, 5 known people"] = _second(analyzer, group)
     result = {name: round(_median_ms(run), 2) for name, run in stages.items()}
     for name, value in result.items():
-        print(f"{name:34} {value:7.2f} ms")
+        print(f"{name:48} {value:7.2f} ms")
     return result
+
+
+def _second(analyzer: EmbeddedAnalyzer, rgb: RgbImage) -> Callable[[], object]:
+    """Return what sees one more second of a stream that has shown the same people for three seconds already."""
+    options = Options(seed=1)
+    perception, rate_hz = Perception(options, analyzer), options.analysis_rate_hz
+    stamps = itertools.count(step=round(1e9 / rate_hz))
+
+    def see(seconds: int = 1) -> None:
+        for _ in range(round(seconds * rate_hz)):
+            perception.see(Frame(next(stamps), "camera", rgb))
+
+    see(3)
+    return see
 
 
 def quality() -> dict[str, dict[str, float]]:

@@ -8,7 +8,7 @@ clips therefore share their keyframes, and whatever a backend computes for one f
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from emo_llama_ros.faces.face import Face, QualityFlaw
 from emo_llama_ros.options import Options
@@ -52,11 +52,14 @@ class StampGrid:
 
     def enters(self, stamp_ns: int) -> bool:
         """Return whether `stamp_ns` lies in a new cell, and remember that cell."""
-        cell = stamp_ns // self.period_ns
-        if self._cell is not None and cell <= self._cell:
+        if not self.would_enter(stamp_ns):
             return False
-        self._cell = cell
+        self._cell = stamp_ns // self.period_ns
         return True
+
+    def would_enter(self, stamp_ns: int) -> bool:
+        """Return whether `stamp_ns` lies in a new cell."""
+        return self._cell is None or stamp_ns // self.period_ns > self._cell
 
     def reset(self) -> None:
         """Forget the last cell: the next stamp enters one."""
@@ -107,7 +110,7 @@ class _Window:
     first_ns: int
     keyframes: StampGrid
     labels: StampGrid
-    newest: tuple[int, Face] | None = field(default=None)
+    newest_ns: int
 
 
 class ClipWindows:
@@ -121,19 +124,20 @@ class ClipWindows:
         self._label_ns = round(SECOND_NS / options.label_rate_hz)
         self._windows: dict[str, _Window] = {}
 
-    def add(self, face_id: str, stamp_ns: int, face: Face) -> bool:
-        """Add one sighting; return whether a clip of this person is due now.
+    def wants(self, face_id: str, stamp_ns: int) -> bool:
+        """Note that a person was seen, and return whether their face should be read in this frame.
 
-        A gap of more than `max_gap_s` empties the window, so that no clip spans it.
+        It should in every keyframe, and in all frames of the first `clip_s`, so that their baseline is known soon.
         """
-        window = self._windows.get(face_id)
-        if window is None or (window.newest is not None and stamp_ns - window.newest[0] > self._max_gap_ns):
-            window = self._open(stamp_ns)
-            self._windows[face_id] = window
-        window.newest = (stamp_ns, face)
+        window = self._window(face_id, stamp_ns)
+        return stamp_ns - window.first_ns < self._clip_ns or window.keyframes.would_enter(stamp_ns)
+
+    def add(self, face_id: str, stamp_ns: int, face: Face) -> bool:
+        """Add one sighting; return whether a clip of this person is due now."""
+        window = self._window(face_id, stamp_ns)
         if not window.keyframes.enters(stamp_ns):
             return False
-        window.frames.append(window.newest)
+        window.frames.append((stamp_ns, face))
         while window.frames[0][0] <= stamp_ns - self._clip_ns:
             window.frames.popleft()
         if stamp_ns - window.first_ns < self._first_after_ns:
@@ -156,6 +160,14 @@ class ClipWindows:
         """Drop all windows."""
         self._windows.clear()
 
+    def _window(self, face_id: str, stamp_ns: int) -> _Window:
+        """Return the window of somebody seen now: a gap of more than `max_gap_s` empties it, so no clip spans one."""
+        window = self._windows.get(face_id)
+        if window is None or stamp_ns - window.newest_ns > self._max_gap_ns:
+            window = self._windows[face_id] = self._open(stamp_ns)
+        window.newest_ns = stamp_ns
+        return window
+
     def _open(self, stamp_ns: int) -> _Window:
         keyframes = StampGrid(self._clip_ns // self._length)
-        return _Window(deque(maxlen=self._length), stamp_ns, keyframes, StampGrid(self._label_ns))
+        return _Window(deque(maxlen=self._length), stamp_ns, keyframes, StampGrid(self._label_ns), stamp_ns)

@@ -23,11 +23,15 @@ class Seen:
     ended: tuple[str, ...] = ()
     """Ids of tracks that ended with this frame."""
     people: tuple[tuple[str, Face], ...] = ()
-    """Everyone visible in this frame."""
+    """Everyone visible in this frame; faces that no clip needs are found, but not read."""
 
 
 class Perception:
-    """Finds and follows the people in a stream of frames and cuts a clip of each when it is due."""
+    """Finds and follows the people in a stream of frames and cuts a clip of each when it is due.
+
+    People are followed in every frame, but once they are known, faces are read in keyframes only: reading is half of
+    all the work on a face, and clips hold nothing else.
+    """
 
     def __init__(self, options: Options, analyzer: FaceAnalyzer) -> None:
         self._analyzer = analyzer
@@ -41,20 +45,25 @@ class Perception:
     def see(self, frame: Frame) -> Seen:
         """Analyze one frame; frames must come in the order of their stamps."""
         self._frame_id = frame.frame_id
-        faces = self._analyzer.analyze(frame.rgb)
-        people = self._tracker.update(frame.stamp_ns, faces)
+        faces = self._analyzer.find(frame.rgb)
+        people = dict(self._tracker.update(frame.stamp_ns, faces))
         ended = tuple(self._tracker.ended())
         for face_id in ended:
             self._forget(face_id)
+        wanted = [face_id for face_id in people if self._windows.wants(face_id, frame.stamp_ns)]
+        read = self._analyzer.read(frame.rgb, [people[face_id] for face_id in wanted])
+        people |= zip(wanted, read, strict=True)
         due = []
-        for face_id, face in people:
-            self._sizes[face_id] = face.box.width
-            self._baselines.add(face_id, frame.stamp_ns, face)
-            if self._windows.add(face_id, frame.stamp_ns, face):
+        for face_id in people:
+            self._sizes[face_id] = people[face_id].box.width
+            if face_id not in wanted:
+                continue
+            self._baselines.add(face_id, frame.stamp_ns, people[face_id])
+            if self._windows.add(face_id, frame.stamp_ns, people[face_id]):
                 due.append(self._cut(face_id))
         # Somebody hidden for a moment is still there, and so is a face too new to have an id.
         nobody = not faces and not self._sizes and self._nobody.enters(frame.stamp_ns)
-        return Seen(tuple(clip for clip in due if clip), nobody, ended, tuple(people))
+        return Seen(tuple(clip for clip in due if clip), nobody, ended, tuple(people.items()))
 
     def clip_of(self, face_id: str = "") -> Clip | None:
         """Return the clip of a person as it is now; of the largest face when `face_id` is empty."""

@@ -116,6 +116,17 @@ class TestClipWindows:
         windows.flush()
         assert windows.cut("b", "camera") is None
 
+    def test_every_frame_of_a_new_person_is_wanted_and_then_every_keyframe(self):
+        windows = ClipWindows(Options(clip_s=2.0, clip_frames=8))
+        wanted = []
+        for i in range(100):
+            wanted.append(windows.wants("a", seconds(i / 10)))
+            windows.add("a", seconds(i / 10), face())
+        assert all(wanted[:20])
+        assert sum(wanted[20:]) == 32
+        assert windows.wants("a", seconds(20.0)), "who comes back after a gap is new"
+        assert windows.wants("a", seconds(20.1))
+
     def test_the_flaws_of_a_clip_are_those_of_its_newest_face(self):
         windows = ClipWindows(Options())
         windows.add("a", 0, face(QualityFlaw.DARK))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,21 +45,19 @@ class FaceReader:
         self._eyes = Eyes(model_file(eyes.NETWORK_FILE, options.models_folder))
         self.expression = make_expression_reader(options)
 
-    def read(self, rgb: RgbImage, grey: npt.NDArray[np.uint8], score: float, mesh: FloatArray) -> Face:
-        """Return the face with this mesh (468, 3) in an image given as RGB (H, W, 3) and grey (H, W)."""
-        box = box_of(mesh)
+    def read(self, rgb: RgbImage, grey: npt.NDArray[np.uint8], face: Face) -> Face:
+        """Return a face that has a mesh (468, 3), read, in an image given as RGB (H, W, 3) and grey (H, W)."""
+        mesh = face.landmarks
+        assert mesh is not None
         upright = frontal(mesh)
         reading = self.expression.read(rgb, grey, face_views(mesh))
-        return Face(
-            box=box,
-            score=score,
-            crop=margin_crop(rgb, box),
-            landmarks=mesh,
+        return replace(
+            face,
             pose=upright.pose,
             expression=reading.probabilities,
             measures=measure(upright, self._eyes.opening(rgb, mesh)),
             embedding=reading.embedding,
-            flaws=flaws(grey, box, mesh, upright.pose, self._options),
+            flaws=flaws(grey, face.box, mesh, upright.pose, self._options),
         )
 
 
@@ -79,15 +79,22 @@ class EmbeddedAnalyzer:
         """Names the networks in use."""
         return f"blazeface+facemesh+{self._reader.expression.name}"
 
-    def analyze(self, rgb: RgbImage) -> list[Face]:
-        """Return the faces of an RGB uint8 image (H, W, 3), the largest first."""
-        grey = to_grey(rgb)
-        faces = []
-        for detection in self._detector.detect(rgb):
-            mesh = self._mesh.locate(rgb, detection)
-            if mesh is not None:
-                faces.append(self._reader.read(rgb, grey, detection.score, mesh))
+    def find(self, rgb: RgbImage) -> list[Face]:
+        """Return the faces of an RGB uint8 image (H, W, 3), the largest first: box, score, crop and mesh."""
+        found = [(detection.score, self._mesh.locate(rgb, detection)) for detection in self._detector.detect(rgb)]
+        faces = [located(rgb, score, mesh) for score, mesh in found if mesh is not None]
         return sorted(faces, key=lambda face: -face.box.width * face.box.height)
+
+    def read(self, rgb: RgbImage, faces: Sequence[Face]) -> list[Face]:
+        """Return faces that were found in this image with everything that is measured on them."""
+        if not faces:
+            return []
+        grey = to_grey(rgb)
+        return [self._reader.read(rgb, grey, face) for face in faces]
+
+    def analyze(self, rgb: RgbImage) -> list[Face]:
+        """Return all faces of an image, read."""
+        return self.read(rgb, self.find(rgb))
 
 
 def make_expression_reader(options: Options) -> ExpressionReader:
@@ -102,6 +109,12 @@ def make_expression_reader(options: Options) -> ExpressionReader:
     return OnnxExpression(
         Path(options.expression_model).expanduser(), Path(options.expression_labels).expanduser(), embedded
     )
+
+
+def located(rgb: RgbImage, score: float, mesh: FloatArray) -> Face:
+    """Return the face with this mesh (468, 3), not yet read."""
+    box = box_of(mesh)
+    return Face(box=box, score=score, crop=margin_crop(rgb, box), landmarks=mesh)
 
 
 def box_of(points: FloatArray) -> Box:

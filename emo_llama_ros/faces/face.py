@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import Protocol
@@ -72,11 +72,23 @@ class Face:
 
 
 class FaceAnalyzer(Protocol):
-    """Finds every face in an image. Stateless between images: following people is the tracker's work."""
+    """Finds every face in an image, and reads those that are wanted: reading costs about as much as finding.
+
+    Stateless between images: following people is the tracker's work.
+    """
 
     @property
     def name(self) -> str:
         """Names the networks in use, for diagnostics and `Estimate.model`."""
 
+    def find(self, rgb: RgbImage) -> list[Face]:
+        """Return the faces of an RGB uint8 image (H, W, 3), the largest first, with box, score, crop and landmarks.
+
+        The other parts may be missing.
+        """
+
+    def read(self, rgb: RgbImage, faces: Sequence[Face]) -> list[Face]:
+        """Return faces that were found in this image, in order, with everything that is measured on them."""
+
     def analyze(self, rgb: RgbImage) -> list[Face]:
-        """Return the faces of an RGB uint8 image (H, W, 3), the largest first."""
+        """Return all faces of an image, read."""

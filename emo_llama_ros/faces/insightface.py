@@ -7,6 +7,7 @@ the same networks as in the embedded analyzer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from emo_llama_ros.errors import MissingDependency, MissingModel
 from emo_llama_ros.faces import face_mesh
 from emo_llama_ros.faces.alignment import margin_crop
-from emo_llama_ros.faces.analyzer import FaceReader, to_grey
+from emo_llama_ros.faces.analyzer import FaceReader, located, to_grey
 from emo_llama_ros.faces.blazeface import Detection
 from emo_llama_ros.faces.expression import eye_views
 from emo_llama_ros.faces.face import Box, Face, FloatArray
@@ -62,8 +63,16 @@ class InsightFaceAnalyzer:
         """Names the networks in use."""
         return f"insightface-{self._pack}+facemesh+{self._reader.expression.name}"
 
+    def find(self, rgb: RgbImage) -> list[Face]:
+        """Return the faces of an RGB uint8 image (H, W, 3), the largest first; InsightFace reads them all at once."""
+        return self.analyze(rgb)
+
+    def read(self, rgb: RgbImage, faces: Sequence[Face]) -> list[Face]:
+        """Return the faces, which `find` has read."""
+        return list(faces)
+
     def analyze(self, rgb: RgbImage) -> list[Face]:
-        """Return the faces of an RGB uint8 image (H, W, 3), the largest first."""
+        """Return all faces of an image, read."""
         grey = to_grey(rgb)
         found = self._app.get(np.ascontiguousarray(rgb[:, :, ::-1]))
         faces = [self._face(rgb, grey, item) for item in found]
@@ -79,7 +88,7 @@ class InsightFaceAnalyzer:
             attributes |= {"apparent_age": float(item.age), "apparent_gender": _GENDERS[int(item.gender)]}
         if mesh is None:
             return self._without_mesh(rgb, grey, box, score, points, item, attributes)
-        return replace(self._reader.read(rgb, grey, score, mesh), **attributes)
+        return replace(self._reader.read(rgb, grey, located(rgb, score, mesh)), **attributes)
 
     def _without_mesh(
         self,
