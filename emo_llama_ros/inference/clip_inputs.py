@@ -13,6 +13,8 @@ from emo_llama_ros.clips import Clip
 from emo_llama_ros.errors import BadCheckpoint, EmoError
 from emo_llama_ros.faces import priors as facial
 from emo_llama_ros.inference.frame_encoder import ClipFrames
+from emo_llama_ros.labels import RAF_DB
+from emo_llama_ros.model.clip_priors import CLIP_EVIDENCE_NAMES, clip_priors
 from emo_llama_ros.model.configuration import EmoLlamaConfig, FaceConfig
 from emo_llama_ros.model.face_mining import FacePriors
 from emo_llama_ros.model.processing import preprocess_clip
@@ -37,8 +39,8 @@ class ClipInputs:
         if face is not None and face.scope == "clip":
             limit = min(limit, face.max_frames)
         frames = range(len(clip.faces) - limit, len(clip.faces))
-        known = self._known(clip, face, frames) if face is not None else None
-        if self._config.vision is None and (known is None or not any(known)):
+        known = None if face is None else clip_priors(clip, face, frames)
+        if self._config.vision is None and (known is None or not known.valid.any()):
             raise EmoError(
                 "No frame of this clip has the facial measurements that the model reads; use the face analyzer that "
                 "the model was trained with."
@@ -47,7 +49,7 @@ class ClipInputs:
             clip.face_id,
             tuple(clip.stamps_ns[i] for i in frames),
             None if self._config.vision is None else lambda wanted: self._pixels(clip, [frames[i] for i in wanted]),
-            None if known is None or face is None else lambda wanted: self._priors(face, [known[i] for i in wanted]),
+            None if known is None else lambda wanted: self._placed(known[torch.tensor(wanted, dtype=torch.long)]),
             _version(clip) if face is not None and face.evidence_dim else "",
         )
 
@@ -57,42 +59,23 @@ class ClipInputs:
         pixels = preprocess_clip([clip.faces[i].crop for i in frames], self._config.vision.image_size, pad=True)
         return pixels.to(self._device, self._dtype)
 
-    def _known(self, clip: Clip, face: FaceConfig, frames: range) -> list[facial.FacePriors | None]:
-        known = [facial.face_priors(clip.faces[i], clip.baseline) for i in frames]
-        for part in known:
-            size = () if part is None else part.embedding.shape
-            if part is not None and face.embedding_dim and size != (face.embedding_dim,):
-                raise EmoError(
-                    f"The model reads face embeddings of {face.embedding_dim} numbers, but the face analyzer gives "
-                    f"{size[0]}; use the analyzer that the model was trained with."
-                )
-        return known
-
-    def _priors(self, face: FaceConfig, known: Sequence[facial.FacePriors | None]) -> FacePriors:
-        valid = np.array([part is not None and part.valid for part in known])
-        shapes = {
-            "embedding": (face.embedding_dim,) if face.embedding_dim else None,
-            "landmarks": (face.num_landmarks, 2) if face.landmark_regions else None,
-            "evidence": (face.evidence_dim,) if face.evidence_dim else None,
-        }
-        clues = {}
-        for name, shape in shapes.items():
-            if shape is None:
-                continue
-            rows = [np.zeros(shape, np.float32) if part is None else getattr(part, name) for part in known]
-            clues[name] = torch.from_numpy(np.stack(rows)).to(self._device, self._dtype)
-        return FacePriors(torch.from_numpy(valid).to(self._device), **clues)
+    def _placed(self, priors: FacePriors) -> FacePriors:
+        return priors.to(self._device, self._dtype)
 
 
 def _check(face: FaceConfig) -> None:
     """Compare a face branch with what `faces.priors` gives."""
-    wrong = None
+    wrong, known = None, (len(facial.EVIDENCE_NAMES), len(CLIP_EVIDENCE_NAMES))
     if face.embedding_dim and face.embedding_is_map:
         wrong = "a feature map of the face, but the face analysis gives an embedding vector"
     elif face.landmark_regions and face.num_landmarks != len(facial.IBUG_68):
         wrong = f"{face.num_landmarks} landmarks, but the face analysis gives {len(facial.IBUG_68)}"
-    elif face.evidence_dim and face.evidence_dim != len(facial.EVIDENCE_NAMES):
-        wrong = f"{face.evidence_dim} measured facts, but the face analysis gives {len(facial.EVIDENCE_NAMES)}"
+    elif face.embedding_source == "expression" and face.embedding_dim != len(RAF_DB.labels):
+        wrong = f"{face.embedding_dim} expression probabilities, but there are {len(RAF_DB.labels)}"
+    elif face.evidence_dim and face.evidence_dim not in known:
+        wrong = f"{face.evidence_dim} measured facts, but the face analysis gives {' or '.join(map(str, known))}"
+    elif face.evidence_dim == len(CLIP_EVIDENCE_NAMES) and face.scope != "clip":
+        wrong = "the age of frames that it keeps from clip to clip"
     if wrong:
         raise BadCheckpoint(f"The model's face branch reads {wrong}; train it with this version's face analysis.")
 

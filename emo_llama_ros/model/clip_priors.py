@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from emo_llama_ros.clips import SECOND_NS, Clip
+from emo_llama_ros.errors import EmoError
 from emo_llama_ros.faces.action_units import is_readable
 from emo_llama_ros.faces.face import Face, FloatArray
 from emo_llama_ros.faces.priors import EVIDENCE_NAMES, IBUG_68, crop_coordinates, evidence_vector
@@ -24,7 +25,8 @@ def clip_priors(clip: Clip, config: FaceConfig, frames: Sequence[int] | None = N
     """Return the priors of some frames of a clip (all by default), on the CPU in float32.
 
     A frame is not valid where its face lacks a clue that the model reads. The evidence depends on the clip that the
-    frame is in (its age, the person's baseline), so it must not be cached with the frame.
+    frame is in (its age, the person's baseline), so it must not be cached with the frame. Raise EmoError when the face
+    analyzer gives embeddings of another size than the model reads.
     """
     chosen = range(len(clip.faces)) if frames is None else frames
     width = config.embedding_dim, config.num_landmarks, config.evidence_dim
@@ -63,6 +65,11 @@ def _embedding(face: Face, config: FaceConfig) -> FloatArray | None:
         return np.empty(0, np.float32)
     if config.embedding_source == "expression":
         return None if face.expression is None else np.log(np.maximum(face.expression, np.float32(EXPRESSION_FLOOR)))
+    if face.embedding is not None and face.embedding.shape != (config.embedding_dim,):
+        raise EmoError(
+            f"The model reads face embeddings of {config.embedding_dim} numbers, but the face analyzer gives "
+            f"{len(face.embedding)}; use the analyzer that the model was trained with."
+        )
     return None if face.embedding is None else np.asarray(face.embedding, np.float32)
 
 

@@ -6,6 +6,7 @@ are the Trainer's own; a recipe sets them under the names of `transformers.Train
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
-from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments
+from transformers import EvalPrediction, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from emo_llama_ros.errors import BadParameter
@@ -59,6 +60,7 @@ def fit(
         callbacks=[ProgressBar(stage.name), JsonLog(output / LOG_NAME, stage.name), *callbacks],
         sampler=sampler,
     )
+    trainer.remove_callback(PrinterCallback)
     checkpoint = get_last_checkpoint(str(folder)) if resume and folder.is_dir() else None
     if resume and checkpoint is None:
         raise BadParameter(f"There is no checkpoint in {folder} to resume from; start without --resume.")
@@ -154,17 +156,25 @@ def answer_metrics(prediction: EvalPrediction) -> dict[str, float]:
 
 
 def _arguments(stage: Stage, folder: Path, seed: int, smoke: bool) -> TrainingArguments:
+    """Return the stage's arguments, fitted to the machine: bf16 needs a GPU, and loaders a core each."""
+    values = dict(stage.training) | (dict(stage.smoke) if smoke else {})
+    loaders = min(values.get("dataloader_num_workers", 0), len(os.sched_getaffinity(0)) - 1)
+    if not loaders:
+        values["dataloader_prefetch_factor"] = None
     fixed: dict[str, Any] = {
         "output_dir": str(folder),
         "seed": seed,
         "data_seed": seed,
+        "bf16": bool(values.get("bf16")) and torch.cuda.is_available(),
+        "dataloader_num_workers": loaders,
+        "dataloader_pin_memory": torch.cuda.is_available(),
         "remove_unused_columns": False,
         "label_names": ["labels"],
         "report_to": [],
         "disable_tqdm": True,
     }
     try:
-        return TrainingArguments(**(dict(stage.training) | (dict(stage.smoke) if smoke else {}) | fixed))
+        return TrainingArguments(**(values | fixed))
     except TypeError as error:
         raise BadParameter(
             f"Stage '{stage.name}' sets something that TrainingArguments does not have: {error}."

@@ -23,10 +23,10 @@ CONFUSIONS: dict[str, tuple[float, ...]] = {
 }
 """Displayed label → shares of the labels read, in the order of RAF-DB."""
 
-SHARPNESS = 1.35
-PERSON_STD = 1.05
+SHARPNESS = 2.0
+PERSON_STD = 1.0
 """Deviation of the log probabilities that stays for the whole clip: person, light, camera."""
-EMOTION_STD = 0.75
+EMOTION_STD = 0.8
 """Deviation that belongs to one display of an emotion, so it changes when the emotion does."""
 FRAME_STD = 0.35
 """Deviation of single frames; half of it carries over to the next frame."""
@@ -38,7 +38,7 @@ def sample(rng: np.random.Generator, trajectories: Trajectories) -> np.ndarray:
     n, frames, labels = shares.shape
     table = np.array([CONFUSIONS[label] for label in RAF_DB.labels])
     # Networks saturate: half of a smile already reads as happiness.
-    visible = shares**0.7
+    visible = shares**0.5
     visible /= visible.sum(-1, keepdims=True)
     logits = SHARPNESS * np.log(visible @ table + 1e-5)
     logits += rng.normal(0, PERSON_STD, (n, 1, labels)) * rng.gamma(4, 0.25, (n, 1, 1))
