@@ -154,8 +154,13 @@ def measure_node(size: tuple[int, int], seconds: float, diagnostics: Diagnostics
             }
 
 
+def private_mb(process: psutil.Process) -> float:
+    """Return the memory that the process has for itself, without pages of the camera's shared memory segment."""
+    return process.memory_full_info().uss / 1e6
+
+
 def measure_memory(minutes: float, diagnostics: Diagnostics, log: Path) -> dict[str, float]:
-    """Return how the memory of node and worker grows at 640x480: least-squares slope, MB per minute."""
+    """Return how the private memory of node and worker grows at 640x480: least-squares slope, MB per minute."""
     import numpy as np
 
     from emo_llama_ros.ros.live_replay import running_node
@@ -170,7 +175,7 @@ def measure_memory(minutes: float, diagnostics: Diagnostics, log: Path) -> dict[
             samples = []
             end = time.monotonic() + minutes * 60
             while time.monotonic() < end:
-                samples.append((time.monotonic(), node.memory_info().rss / 1e6, worker.memory_info().rss / 1e6))
+                samples.append((time.monotonic(), private_mb(node), private_mb(worker)))
                 time.sleep(min(2.0, minutes * 60 / 20))
             frames = diagnostics.number("estimates", "frames received")
     times, node_mb, worker_mb = np.array(samples).T
