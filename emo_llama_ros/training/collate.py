@@ -24,14 +24,14 @@ class Item:
     turns: tuple[Turn, ...]
     label: str = ""
     """What the sampler balances by."""
-    words: str = ""
-    """What the Q-Formers read the clip under; empty: the question of the turn that shows it."""
-    given: int = 0
-    """So many answers are given: the loss is on the later ones."""
     pixel_values: Tensor | None = None
     """(T, 3, S, S) preprocessed frames; None for a model without a vision tower."""
     face_priors: FacePriors | None = None
     """T rows; None switches the face branch off for the sample."""
+    words: str = ""
+    """What the Q-Formers read the clip under; empty: the question of the turn that shows it."""
+    given: int = 0
+    """So many answers are given: the loss is on the later ones."""
 
 
 @dataclass(frozen=True, slots=True)
