@@ -8,11 +8,12 @@ waits. Whether this object lives in the node's process or in a worker process ma
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Protocol
 
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 MAX_BATCH = 8
 """People whose clips go through the model at once, at most."""
+_NICER = 5
+"""Niceness of the model thread, beyond that of the process."""
 _IDLE_S = 0.5
 _TIMED_OUT = "The question was not answered in time."
 _WITHDRAWN = "The camera was switched off before the question was answered."
@@ -188,6 +191,7 @@ class LiveModelSide:
     # --- the model thread ---
 
     def _run(self) -> None:
+        _give_way()
         try:
             self._sink.state(EngineState.LOADING, "", None)
             self._perception = Perception(self._options, make_analyzer(self._options))
@@ -289,6 +293,13 @@ class LiveModelSide:
         self._sink.estimate(Delivery(final, fate, label_job.arrived_ns, None, label_job.ticket))
         if label_job.ticket is not None:
             self._sink.text("", label_job.ticket)
+
+
+def _give_way() -> None:
+    """Let the camera's thread go first where the CPU is short; the threads that a model library starts follow suit."""
+    thread = threading.get_native_id()  # niceness belongs to threads on Linux
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + _NICER))
 
 
 def _guarded(label: Callable[[], list[LabelAnswer]], count: int) -> list[LabelAnswer]:

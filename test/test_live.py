@@ -1,5 +1,6 @@
 """The model side beside a camera, with a scripted pair of eyes and a scripted model: every race in slow motion."""
 
+import os
 import threading
 import time
 from dataclasses import replace
@@ -57,7 +58,7 @@ class Model:
         self.labelled, self.forgotten, self.closed = [], [], False
 
     def load(self):
-        pass
+        self.niceness = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
     def label(self, clips):
         self.begun.set()
@@ -259,6 +260,13 @@ def test_a_long_answer_is_no_hang(scene):
     assert view.model.speaking.wait(PATIENCE_S)
     time.sleep(0.1)
     assert view.engine._side.stats().busy_s < 0.05
+
+
+def test_the_model_gives_way_to_the_camera_and_to_nobody_else(scene):
+    view = scene()
+    view.show(1, frames=2)
+    view.settled()
+    assert view.model.niceness == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 5)
 
 
 def test_one_odd_frame_does_not_end_the_stream(scene):
