@@ -5,73 +5,27 @@ Both keep at most one frame waiting, the newest, and account for every other.
 
 from __future__ import annotations
 
-import contextlib
-import mmap
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-import psutil
-
-import emo_llama_ros
 from emo_llama_ros.backends.backend import Backend, ModelInfo
-from emo_llama_ros.desk import Desk, corrected
-from emo_llama_ros.engine import Engine, EngineState, EngineStats, LiveStats, Question
+from emo_llama_ros.desk import corrected
+from emo_llama_ros.engine import Engine, EngineState, EngineStats, Question
 from emo_llama_ros.estimate import Estimate
 from emo_llama_ros.frames import RawFrame
-from emo_llama_ros.intake import FrameIntake
-from emo_llama_ros.latencies import Latencies
+from emo_llama_ros.front import Front
 from emo_llama_ros.options import Options, check
+from emo_llama_ros.worker_engine import WorkerEngine
 
 OnEstimate = Callable[[Estimate], None]
-_NO_LIVE_STATS = LiveStats(clips={}, people=0, latency_ms={}, last_bad_image="", busy_s=0.0)
-_NO_PIXELS = np.empty(0, np.uint8)
-_STOPPING = "The node is stopping."
-_RESTARTS_WITHIN_S = 60.0
-_POLL_S = 0.2
-_PAGE = 1 << 20
 
 
 def make_engine(options: Options, on_estimate: OnEstimate) -> Engine:
     """Return the engine that `options.worker` names, not yet started."""
     return WorkerEngine(options, on_estimate) if options.worker == "process" else InProcessEngine(options, on_estimate)
-
-
-def _stats(desk: Desk, intake: FrameIntake, live: LiveStats, extra: Latencies, **more: Any) -> EngineStats:
-    frames = intake.account()
-    return EngineStats(
-        state=desk.current,
-        message=desk.message,
-        received=frames.received,
-        used=frames.used,
-        skipped=frames.skipped,
-        in_flight=frames.in_flight,
-        drops=frames.drops,
-        clips=live.clips,
-        people=live.people,
-        latency_ms={**live.latency_ms, **extra.percentiles_ms()},
-        last_bad_image=live.last_bad_image,
-        converter=live.converter,
-        **more,
-    )
-
-
-def _switch(intake: FrameIntake, desk: Desk, enabled: bool) -> None:
-    """Turn the privacy switch at the node's end."""
-    intake.enable(enabled)
-    if not enabled:
-        desk.wipe(time.monotonic_ns())
-        desk.refuse_all("The camera was switched off before the question was answered.")
 
 
 class InProcessEngine:
@@ -81,10 +35,9 @@ class InProcessEngine:
         # Imported here, because a node whose worker is a process needs none of the networks and libraries behind it.
         from emo_llama_ros.live import LiveModelSide, make_backend
 
-        self._desk = Desk(on_estimate)
-        self._intake = FrameIntake(options)
+        self._front = Front(options, on_estimate)
+        self._desk, self._intake = self._front.desk, self._front.intake
         self._side = LiveModelSide(options, self._desk, (lambda _: backend) if backend else make_backend)
-        self._handover = Latencies()
         self._frames: deque[RawFrame | None] = deque()
         self._arrived = threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, name="emo_llama faces", daemon=True)
@@ -95,9 +48,8 @@ class InProcessEngine:
         self._thread.start()
 
     def submit(self, frame: RawFrame) -> None:
-        now, jumped = self._intake.offer(frame)
+        now, jumped = self._front.offer(frame)
         if jumped:
-            self._desk.wipe(frame.received_ns)
             self._side.flush()
         if now is not None:
             self._put(now)
@@ -120,12 +72,12 @@ class InProcessEngine:
     def set_live_option(self, name: str, value: object) -> None:
         value = check(name, value)
         if name == "enabled":
-            _switch(self._intake, self._desk, bool(value))
+            self._front.switch(bool(value))
         self._side.set_option(name, value)
 
     def stats(self) -> EngineStats:
         withheld, live = self._desk.withheld(), self._side.stats()
-        return _stats(self._desk, self._intake, replace(live, clips=corrected(live.clips, withheld)), self._handover)
+        return self._front.stats(replace(live, clips=corrected(live.clips, withheld)))
 
     @property
     def model_info(self) -> ModelInfo | None:
@@ -133,10 +85,10 @@ class InProcessEngine:
 
     def stop(self, timeout_s: float = 1.5) -> None:
         self._put(None)
-        self._thread.join(timeout_s / 2)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s / 2)
         self._side.stop(timeout_s / 2)
-        self._intake.close()
-        self._desk.close(_STOPPING)
+        self._front.close()
 
     def _put(self, frame: RawFrame | None) -> None:
         self._frames.append(frame)
@@ -148,271 +100,7 @@ class InProcessEngine:
             frame = self._frames.popleft()
             if frame is None:
                 return
-            self._handover.add("receive_to_worker", time.monotonic_ns() - frame.received_ns)
+            self._front.handover.add("receive_to_worker", time.monotonic_ns() - frame.received_ns)
             following = self._intake.done(self._side.see(frame))
             if following is not None:
                 self._put(following)
-
-
-class WorkerEngine:
-    """The model side in a process of its own, watched over and restarted."""
-
-    def __init__(
-        self, options: Options, on_estimate: OnEstimate, command: Sequence[str] = ("-m", "emo_llama_ros.worker")
-    ) -> None:
-        """Make an engine; `command` are Python's arguments that start the worker, a program that calls `worker.main`.
-
-        With a program of your own, a backend that this package does not know can answer.
-        """
-        self._options = options
-        self._command = tuple(command)
-        self._desk = Desk(on_estimate)
-        self._intake = FrameIntake(options)
-        self._live = _NO_LIVE_STATS
-        self._lost: Counter[str] = Counter()
-        """Clips of workers that have ended."""
-        self._handover = Latencies()
-        self._pixels_fd = os.memfd_create("emo_llama_pixels")
-        self._pixels = _NO_PIXELS
-        self._pipe: Connection | None = None
-        self._sending = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._restarts: deque[float] = deque()
-        self._restart_count = 0
-        self._heard_ns = 0
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._supervise, name="emo_llama worker watch", daemon=True)
-
-    def start(self) -> None:
-        self._desk.state(EngineState.LOADING, "", None)
-        self._thread.start()
-
-    def submit(self, frame: RawFrame) -> None:
-        now, jumped = self._intake.offer(frame)
-        if jumped:
-            self._desk.wipe(frame.received_ns)
-            self._send("flush")
-        if now is not None:
-            self._hand_over(now)
-
-    def ask(
-        self,
-        question: Question,
-        on_estimate: OnEstimate,
-        on_text: Callable[[str], None],
-        on_refused: Callable[[str], None],
-    ) -> None:
-        ticket = self._desk.open_ticket(on_estimate, on_text, on_refused)
-        if ticket is not None and not self._send("ask", question, ticket):
-            self._desk.refused("The model process is not running; ask again when it is.", ticket)
-
-    def flush(self) -> None:
-        self._desk.wipe(time.monotonic_ns())
-        self._send("flush")
-
-    def set_live_option(self, name: str, value: object) -> None:
-        value = check(name, value)
-        self._options = self._options.with_values({name: value})
-        if name == "enabled":
-            _switch(self._intake, self._desk, bool(value))
-            if not value:
-                with self._sending:
-                    self._pixels[:] = 0
-        self._send("option", name, value)
-
-    def stats(self) -> EngineStats:
-        memory_mb = 0.0
-        if self._process is not None:
-            with contextlib.suppress(psutil.Error):
-                memory_mb = psutil.Process(self._process.pid).memory_info().rss / 1e6
-        return _stats(
-            self._desk,
-            self._intake,
-            replace(self._live, clips=_added(self._live.clips, self._lost)),
-            self._handover,
-            worker_memory_mb=memory_mb,
-            restarts=self._restart_count,
-        )
-
-    @property
-    def model_info(self) -> ModelInfo | None:
-        return self._desk.info
-
-    @property
-    def worker_pid(self) -> int | None:
-        """Process id of the worker; None when none runs."""
-        return self._process.pid if self._process is not None and self._process.poll() is None else None
-
-    def stop(self, timeout_s: float = 1.5) -> None:
-        self._stopping.set()
-        self._send("stop")
-        if self._process is not None:
-            try:
-                self._process.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        if self._thread.is_alive():
-            self._thread.join(2 * _POLL_S + 1)
-        self._intake.close()
-        self._desk.close(_STOPPING)
-        self._live = replace(self._live, people=0, busy_s=0.0)
-        with self._sending:
-            if self._pixels_fd >= 0:
-                os.close(self._pixels_fd)
-                self._pixels_fd, self._pixels = -1, _NO_PIXELS
-
-    # --- towards the worker ---
-
-    def _send(self, *message: Any) -> bool:
-        with self._sending:
-            return self._send_locked(*message)
-
-    def _send_locked(self, *message: Any) -> bool:
-        if self._pipe is None:
-            return False
-        try:
-            self._pipe.send(message)
-        except OSError:
-            return False
-        return True
-
-    def _hand_over(self, frame: RawFrame | None) -> None:
-        while frame is not None:
-            length = frame.data.size
-            with self._sending:
-                if self._pixels_fd < 0:  # stopped, and the frame is accounted for
-                    return
-                if length > self._pixels.size:
-                    self._grow(length)
-                self._pixels[:length] = frame.data
-                if self._send_locked("frame", replace(frame, data=_NO_PIXELS), length, self._pixels.size):
-                    return
-            frame = self._intake.done("not_ready")
-
-    def _grow(self, length: int) -> None:
-        size = -(-length // _PAGE) * _PAGE
-        os.ftruncate(self._pixels_fd, size)
-        self._pixels = np.frombuffer(mmap.mmap(self._pixels_fd, size), np.uint8)
-
-    # --- the supervising thread ---
-
-    def _supervise(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._spawn()
-            except OSError as error:
-                self._desk.state(EngineState.FAILED, f"The model process could not be started: {error}.", None)
-                return
-            self._listen()
-            if self._stopping.is_set():
-                self._reap()
-                return
-            if not self._may_restart():
-                return
-            self._desk.state(EngineState.RESTARTING, self._desk.message, None)
-
-    def _spawn(self) -> None:
-        ours, theirs = socket.socketpair()
-        # The worker finds the same package as we do, installed or not.
-        path = [str(Path(emo_llama_ros.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
-        command = [sys.executable, *self._command, str(theirs.fileno()), str(self._pixels_fd)]
-        self._process = subprocess.Popen(
-            command,
-            pass_fds=(theirs.fileno(), self._pixels_fd),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in path if p)},
-            stdin=subprocess.DEVNULL,
-        )
-        theirs.close()
-        self._heard_ns = time.monotonic_ns()
-        pipe = Connection(ours.detach())
-        with self._sending:
-            with contextlib.suppress(OSError):  # when it has died already, `_listen` notices
-                pipe.send(self._options)
-            self._pipe = pipe
-        if self._stopping.is_set():  # stop() came while there was no process yet that it could have ended
-            self._process.kill()
-
-    def _listen(self) -> None:
-        pipe = self._pipe
-        assert pipe is not None
-        try:
-            while True:
-                if pipe.poll(_POLL_S):
-                    self._hear(*pipe.recv())
-                else:
-                    self._check_alive()
-        except (EOFError, OSError):
-            pass
-        with self._sending:
-            self._pipe = None
-        pipe.close()
-
-    def _hear(self, kind: str, *content: Any) -> None:
-        self._heard_ns = time.monotonic_ns()
-        if kind == "seen":
-            fate, handover_ns = content
-            self._handover.add("receive_to_worker", handover_ns)
-            self._hand_over(self._intake.done(fate))
-        elif kind == "stats":
-            (live,) = content
-            # Deliveries and counters come through the same pipe, so these are not older than what was withheld.
-            self._live = replace(live, clips=corrected(live.clips, self._desk.withheld()))
-            self._check_alive()
-        else:
-            getattr(self._desk, kind)(*content)
-
-    def _check_alive(self) -> None:
-        assert self._process is not None
-        silent_s = (time.monotonic_ns() - self._heard_ns) / 1e9
-        stuck_s = max(silent_s, self._live.busy_s)
-        if stuck_s > self._options.worker_timeout_s:
-            self._desk.message = f"The model did not answer for {stuck_s:.0f} s and was restarted."
-            self._live = replace(self._live, busy_s=0.0)
-            self._process.kill()
-
-    def _reap(self) -> None:
-        assert self._process is not None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_POLL_S)
-
-    def _write_off(self) -> None:
-        """Keep the counters of the worker that has ended; what it still had to do is lost."""
-        clips = Counter(dict(self._live.clips))
-        for prefix in ("", "reasoning_"):
-            clips[prefix + "worker_lost"] += clips.pop(prefix + "waiting", 0) + clips.pop(prefix + "in_work", 0)
-        clips["unanswered"] += clips.pop("asking", 0)
-        self._lost.update(clips)
-        self._live = _NO_LIVE_STATS
-        self._desk.forget_withheld()
-
-    def _may_restart(self) -> bool:
-        assert self._process is not None
-        code = self._process.wait()
-        self._intake.abandon("worker_lost")
-        self._write_off()
-        self._desk.refuse_all("The model process ended before it could answer; ask again.")
-        if not self._desk.message:
-            self._desk.message = f"The model process ended ({_exit_words(code)}) and was restarted."
-        now = time.monotonic()
-        self._restarts.append(now)
-        while self._restarts[0] < now - _RESTARTS_WITHIN_S:
-            self._restarts.popleft()
-        if len(self._restarts) > self._options.worker_max_restarts:
-            sentence = f"The model process ended {len(self._restarts)} times within a minute ({_exit_words(code)})"
-            self._desk.state(EngineState.FAILED, f"{sentence}; deactivate and activate the node to try again.", None)
-            return False
-        self._restart_count += 1
-        return True
-
-
-def _added(clips: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
-    total = Counter(dict(clips))
-    total.update(more)
-    return dict(total)
-
-
-def _exit_words(code: int) -> str:
-    if code == -9:
-        return "killed, perhaps for lack of memory"
-    return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,8 +1,8 @@
 """The worker process: one `LiveModelSide` behind a pipe.
 
-`python -m emo_llama_ros.worker PIPE_FD PIXELS_FD` is started by `engines.WorkerEngine`, never by hand. Messages are
-pickled tuples on the pipe; pixels lie in an anonymous shared memory file, so they have no name, survive no crash, and
-touch no disk. A fresh interpreter, not a fork: forking after DDS or CUDA have started threads is undefined.
+`python -m emo_llama_ros.worker PIPE_FD PIXELS_FD` is started by `worker_engine.WorkerEngine`, never by hand. Messages
+are pickled tuples on the pipe; pixels lie in an anonymous shared memory file, so they have no name, survive no crash,
+and touch no disk. A fresh interpreter, not a fork: forking after DDS or CUDA have started threads is undefined.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main(make_backend: Callable[[Options], Backend] | None = None) -> None:
     """Serve the node until it says stop or goes away.
 
     A program that calls this with a `make_backend` of its own is a worker for backends that this package does not
-    know; see `engines.WorkerEngine`.
+    know; see `worker_engine.WorkerEngine`.
     """
     # Ctrl-C in a terminal reaches the whole process group; the node alone decides when its worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -203,7 +203,7 @@ class TestWorker:
         def no_memory(*args, **kwargs):
             raise OSError("Cannot allocate memory")
 
-        monkeypatch.setattr("emo_llama_ros.engines.subprocess.Popen", no_memory)
+        monkeypatch.setattr("emo_llama_ros.worker_engine.subprocess.Popen", no_memory)
         engine = started(WorkerEngine(Options(), camera.estimates.append), until=EngineState.FAILED)
         assert "Cannot allocate memory" in engine.stats().message
 
