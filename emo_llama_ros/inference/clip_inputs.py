@@ -16,7 +16,6 @@ from emo_llama_ros.inference.frame_encoder import ClipFrames
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.model.clip_priors import CLIP_EVIDENCE_NAMES, clip_priors
 from emo_llama_ros.model.configuration import EmoLlamaConfig, FaceConfig
-from emo_llama_ros.model.face_mining import FacePriors
 from emo_llama_ros.model.processing import preprocess_clip
 
 
@@ -39,7 +38,8 @@ class ClipInputs:
         if face is not None and face.scope == "clip":
             limit = min(limit, face.max_frames)
         frames = range(len(clip.faces) - limit, len(clip.faces))
-        known = None if face is None else clip_priors(clip, face, frames)
+        # On the host still: there it costs nothing to see which frames have a face.
+        known = None if face is None else clip_priors(clip, face, frames).to("cpu", self._dtype)
         if self._config.vision is None and (known is None or not known.valid.any()):
             raise EmoError(
                 "No frame of this clip has the facial measurements that the model reads; use the face analyzer that "
@@ -49,7 +49,7 @@ class ClipInputs:
             clip.face_id,
             tuple(clip.stamps_ns[i] for i in frames),
             None if self._config.vision is None else lambda wanted: self._pixels(clip, [frames[i] for i in wanted]),
-            None if known is None else lambda wanted: self._placed(known[torch.tensor(wanted, dtype=torch.long)]),
+            None if known is None else lambda wanted: known[torch.tensor(wanted, dtype=torch.long)],
             _version(clip) if face is not None and face.evidence_dim else "",
         )
 
@@ -58,9 +58,6 @@ class ClipInputs:
         # Crops are squares already, padded in the colour that LLaMA-VID pads images with.
         pixels = preprocess_clip([clip.faces[i].crop for i in frames], self._config.vision.image_size, pad=True)
         return pixels.to(self._device, self._dtype)
-
-    def _placed(self, priors: FacePriors) -> FacePriors:
-        return priors.to(self._device, self._dtype)
 
 
 def _check(face: FaceConfig) -> None:

@@ -66,6 +66,7 @@ class ClipReader:
         # One row stays apart from batches, so that a captured pass keeps its addresses when more people come.
         self._label_caches: dict[str, KVCache] = {}
         self._words_cache: KVCache | None = None
+        self._tail: tuple[tuple[int, ...], Tensor] | None = None
         self._plans: OrderedDict[tuple[int, int, tuple[int, ...]], TreePass] = OrderedDict()
         self._captured_label: tuple[tuple[int, int], CapturedPass] | None = None
         self._decoder: CapturedDecoder | None = None
@@ -134,11 +135,11 @@ class ClipReader:
     def release(self) -> None:
         """Free all caches and captured passes; the next call starts from nothing, and runs plainly."""
         self.frames.clear()
-        self.frames.uncapture("vision")
-        self.frames.uncapture("tokens")
+        for part in ("vision", "tokens", "faces"):
+            self.frames.uncapture(part)
         self.prefixes.clear()
         self._plans.clear()
-        self._captured_label = self._decoder = None
+        self._captured_label = self._decoder = self._tail = None
         self._label_caches.clear()
         self._words_cache = None
 
@@ -183,7 +184,8 @@ class ClipReader:
         blocks = self.frames.blocks(clips, prompts[0].visual)
         rows = [self._embeds(block, prompt) for block, prompt in zip(blocks, prompts, strict=True)]
         lengths = tuple(len(row) for row in rows)
-        embeds = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)  # (B, N, hidden)
+        embeds = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True) if len(rows) > 1 else rows[0][None]
+        # (B, N, hidden)
         scores, cache = self._score_embeds(embeds, head, lengths)
         owner = cache.owner = object()
         scores = scores.cpu()
@@ -199,8 +201,10 @@ class ClipReader:
         return self._plan(len(head), padded, lengths).run(self.runner, cache, embeds), cache
 
     def _embeds(self, block: Tensor, prompt: Prompt) -> Tensor:
-        tail = torch.tensor(prompt.tail_ids, dtype=torch.long, device=self.runner.device)
-        return torch.cat([block.to(self.runner.dtype), self.runner.embed(tail)])
+        if self._tail is None or self._tail[0] != prompt.tail_ids:
+            ids = torch.tensor(prompt.tail_ids, dtype=torch.long, device=self.runner.device)
+            self._tail = prompt.tail_ids, self.runner.embed(ids)
+        return torch.cat([block.to(self.runner.dtype), self._tail[1]])
 
     def _plan(self, prefix: int, padded: int, lengths: tuple[int, ...]) -> TreePass:
         key = (prefix, padded, lengths)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -22,7 +23,8 @@ class ClipFrames:
     pixel_values: Callable[[Sequence[int]], Tensor] | None = None
     """Frame numbers → (n, 3, S, S) in the model's dtype, on its device; None without a vision tower."""
     face_priors: Callable[[Sequence[int]], FacePriors] | None = None
-    """Frame numbers → n rows, on the model's device; None switches the face branch off."""
+    """Frame numbers → n rows in the model's dtype, best on the host: asking a GPU which are valid would wait for it.
+    None switches the face branch off."""
     priors_version: str = ""
     """Changes when the face priors of the same frames change (evidence is relative to a baseline that is learned)."""
 
@@ -34,6 +36,10 @@ class VisualPrompt:
     prompt_ids: Tensor
     prompt_mask: Tensor
     prompt_hash: str
+
+
+Frames = Sequence[tuple[ClipFrames, int]]
+"""Frames of one or more clips, those of one clip side by side."""
 
 
 class FrameEncoder:
@@ -51,6 +57,8 @@ class FrameEncoder:
         """Pixels (n, 3, S, S) → features (n, K, V); replaced by a captured pass where that is faster."""
         self.generate: Callable[[Tensor, Tensor, Tensor], Tensor] = self.generate_plainly
         """Features and the prompt's ids and mask (n, L) → context and content tokens (n, m, D); replaced likewise."""
+        self.mine: Callable[[FacePriors, Tensor, Tensor], Tensor] = self.mine_plainly
+        """Complete face priors and the prompt's ids and mask (n, L) → face tokens (n, k, D); replaced likewise."""
 
     def blocks(self, clips: Sequence[ClipFrames], prompt: VisualPrompt) -> list[Tensor]:
         """Return the visual block (rows, D) of each clip; all frames that are new run as one batch."""
@@ -78,12 +86,20 @@ class FrameEncoder:
         tokens: Tensor = self._model.token_generation(features, prompt_ids, prompt_mask).tokens
         return tokens
 
+    def mine_plainly(self, priors: FacePriors, prompt_ids: Tensor, prompt_mask: Tensor) -> Tensor:
+        """Return the face tokens (n, k, D) of frames under a prompt, all of which show the face."""
+        assert self._model.face_branch is not None
+        tokens: Tensor = self._model.face_branch.complete_tokens(priors, prompt_ids, prompt_mask)
+        return tokens
+
     def uncapture(self, part: str) -> None:
-        """Run "vision" or "tokens" plainly again."""
+        """Run "vision", "tokens" or "faces" plainly again."""
         if part == "vision":
             self.encode = self._model.encode_frames
-        else:
+        elif part == "tokens":
             self.generate = self.generate_plainly
+        else:
+            self.mine = self.mine_plainly
 
     def forget(self, face_id: str) -> None:
         """Drop the frames of a person who has left."""
@@ -99,33 +115,46 @@ class FrameEncoder:
         words = f"{prompt.prompt_hash} {clip.priors_version}"
         return [FrameKey(clip.face_id, stamp, words) for stamp in clip.stamps_ns] if self._per_frame else []
 
-    def _read(self, frames: list[tuple[ClipFrames, int]], prompt: VisualPrompt) -> list[Tensor]:
+    def _read(self, frames: Frames, prompt: VisualPrompt) -> list[Tensor]:
         """Return the tokens (m, D) of each frame: context, content, then face tokens, as `EmoLlama.frame_tokens`."""
         ids = prompt.prompt_ids.expand(len(frames), -1)
         mask = prompt.prompt_mask.expand(len(frames), -1)
         parts: list[list[Tensor]] = [[] for _ in frames]
+        # An upload waits for everything that runs on the GPU, so this one comes first.
+        faces = self._faces(frames)
         if self._model.vision_tower is not None:
             for part, tokens in zip(parts, self.generate(torch.stack(self._features(frames)), ids, mask), strict=True):
                 part.append(tokens)
-        branch = self._model.face_branch
-        if branch is not None and branch.config.scope == "frame" and all(clip.face_priors for clip, _ in frames):
-            priors = FacePriors.cat([clip.face_priors([frame]) for clip, frame in frames])  # type: ignore[misc]
-            for part, tokens in zip(parts, branch.frame_tokens(priors, ids, mask), strict=True):
+        if faces is not None:
+            for part, tokens in zip(parts, faces(ids, mask), strict=True):
                 part.append(tokens)
         # Clones: a cached row must not keep the whole batch alive, nor the output of a captured pass.
         return [torch.cat(part) if len(part) > 1 else part[0].clone() for part in parts]
 
-    def _features(self, frames: list[tuple[ClipFrames, int]]) -> list[Tensor]:
+    def _faces(self, frames: Frames) -> Callable[[Tensor, Tensor], Iterable[Tensor]] | None:
+        """Upload the face priors; return what makes one tensor of face tokens per frame of the prompt's ids and mask.
+
+        None without a face branch, or when face tokens are not made per frame.
+        """
+        branch = self._model.face_branch
+        if branch is None or branch.config.scope != "frame" or not all(clip.face_priors for clip, _ in frames):
+            return None
+        known = FacePriors.cat([clip.face_priors(numbers) for clip, numbers in _by_clip(frames)])  # type: ignore[misc]
+        complete, priors = known.complete, known.to(self._model.device)
+        if complete:
+            return lambda ids, mask: self.mine(priors, ids, mask)
+        return lambda ids, mask: branch.frame_tokens(priors, ids, mask)
+
+    def _features(self, frames: Frames) -> list[Tensor]:
         keys = [FrameKey(clip.face_id, clip.stamps_ns[frame]) for clip, frame in frames]
         found = [self.features.get(key) for key in keys]
         missing = [i for i, features in enumerate(found) if features is None]
         if missing:
             pixels = []
-            for i in missing:
-                clip, frame = frames[i]
+            for clip, numbers in _by_clip([frames[i] for i in missing]):
                 if clip.pixel_values is None:
                     raise ValueError("This model has a vision tower: its clips need pixels.")
-                pixels.append(clip.pixel_values([frame]))
+                pixels.append(clip.pixel_values(numbers))
             for i, encoded in zip(missing, self.encode(torch.cat(pixels)), strict=True):
                 kept = encoded.clone()
                 found[i] = kept
@@ -136,5 +165,11 @@ class FrameEncoder:
         branch = self._model.face_branch
         if branch is None or branch.config.scope != "clip" or clip.face_priors is None:
             return []
-        priors = clip.face_priors(range(len(clip.stamps_ns)))
+        priors = clip.face_priors(range(len(clip.stamps_ns))).to(self._model.device)
         return [self._model.clip_tokens(prompt.prompt_ids, prompt.prompt_mask, priors)]
+
+
+def _by_clip(frames: Frames) -> Iterator[tuple[ClipFrames, list[int]]]:
+    for _, run in groupby(frames, key=lambda frame: id(frame[0])):
+        group = list(run)
+        yield group[0][0], [number for _, number in group]

@@ -42,6 +42,17 @@ class FacePriors:
         clues = (None if part is None else part[index] for part in self._parts()[1:])
         return FacePriors(self.valid[index], *clues)
 
+    @property
+    def clues(self) -> tuple[Tensor, ...]:
+        """The clues that there are: embedding, landmarks, evidence."""
+        return tuple(part for part in self._parts()[1:] if part is not None)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row is valid and finite, but for unknown evidence. Waits for priors that are on a GPU."""
+        given = [part for part in (self.embedding, self.landmarks) if part is not None]
+        return bool(self.valid.all()) and all(bool(part.isfinite().all()) for part in given)
+
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> FacePriors:
         """Move to a device and cast the clues (not `valid`) to `dtype`."""
         clues = (None if part is None else part.to(device=device, dtype=dtype) for part in self._parts()[1:])
@@ -98,8 +109,17 @@ class FaceInfoMining(nn.Module):
     def forward(self, priors: FacePriors) -> Tensor:
         """Return clue tokens (N, C, W) of N valid faces: one global, then the landmarks, then the evidence.
 
-        Without landmarks the global tokens are the clues as they are. Raise ValueError where a clue is missing.
+        Without landmarks the global tokens are the clues as they are. Raise ValueError where a clue is missing or not
+        finite; evidence may be NaN.
         """
+        for name, size in (("embedding", self.config.embedding_dim), ("landmarks", self.config.num_landmarks)):
+            clue = getattr(priors, name)
+            if size and clue is not None and not clue.isfinite().all():
+                raise ValueError(f"Face {name} of a valid face must be finite numbers; mark the face as not valid.")
+        return self.mine(priors)
+
+    def mine(self, priors: FacePriors) -> Tensor:
+        """Do as `forward` with clues that are known to be finite; it never waits for a GPU, so it can be recorded."""
         config, clues = self.config, []
         face = self._global(priors) if config.embedding_dim else None  # (N, G, W)
         points = self._local(priors) if config.landmark_regions else None  # (N, L, W)
@@ -128,12 +148,13 @@ class FaceInfoMining(nn.Module):
     def _local(self, priors: FacePriors) -> Tensor:
         regions = self.config.landmark_regions
         landmarks = _clue(priors.landmarks, "landmarks", (self.config.num_landmarks, 2))
-        counts = torch.tensor(regions, device=landmarks.device)
-        region = self.landmark_region.repeat_interleave(counts, dim=0, output_size=sum(regions))  # (L, W)
+        region = torch.cat(
+            [row.expand(points, -1) for row, points in zip(self.landmark_region, regions, strict=True)]
+        )  # (L, W)
         return self.landmark_projector(landmarks) + self.landmark_point + region  # (N, L, W)
 
     def _evidence(self, priors: FacePriors) -> Tensor:
-        evidence = _clue(priors.evidence, "evidence", (self.config.evidence_dim,), may_be_unknown=True)
+        evidence = _clue(priors.evidence, "evidence", (self.config.evidence_dim,))
         known = evidence.isfinite()
         standard = (evidence - self.evidence_mean) / self.evidence_std
         # An unknown entry is told apart from a measured mean by its second input.
@@ -163,6 +184,10 @@ class FaceBranch(nn.Module):
         """Aggregate clues (N, C, W) under the prompts (N, L) to face tokens (N, num_query, D)."""
         return self.projector(self.norm(self.aggregator(clues, prompt_ids, prompt_mask, clue_mask)))
 
+    def complete_tokens(self, priors: FacePriors, prompt_ids: Tensor, prompt_mask: Tensor) -> Tensor:
+        """Return (N, num_query, D) for priors that are `complete`, prompts (N, L); it never waits for a GPU."""
+        return self.tokens(self.mining.mine(priors), prompt_ids, prompt_mask)
+
     def frame_tokens(self, priors: FacePriors, prompt_ids: Tensor, prompt_mask: Tensor) -> list[Tensor]:
         """Return per frame (num_query, D), or (0, D) where there is no face. Prompts (N, L), one per frame."""
         counts = priors.valid.long().tolist()
@@ -187,15 +212,13 @@ class FaceBranch(nn.Module):
         return torch.empty(0, self.projector.out_features, dtype=weight.dtype, device=prompt_ids.device)
 
 
-def _clue(clue: Tensor | None, name: str, shape: tuple[int | None, ...], may_be_unknown: bool = False) -> Tensor:
+def _clue(clue: Tensor | None, name: str, shape: tuple[int | None, ...]) -> Tensor:
     if clue is None:
         raise ValueError(f"The face branch of this model needs {name}, but the face priors have none.")
     given = tuple(clue.shape[1:])
     if len(given) != len(shape) or any(want not in (None, got) for want, got in zip(shape, given, strict=True)):
         want = ", ".join("any" if size is None else str(size) for size in shape)
         raise ValueError(f"Face {name} must have the shape (N, {want}), not {tuple(clue.shape)}.")
-    if not may_be_unknown and not clue.isfinite().all():
-        raise ValueError(f"Face {name} of a valid face must be finite numbers; mark the face as not valid instead.")
     return clue
 
 

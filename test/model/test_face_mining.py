@@ -110,6 +110,22 @@ def test_a_clue_that_does_not_fit_is_refused(make_priors, changes, message):
         FaceInfoMining(TINY)(dataclasses.replace(make_priors([1]), **changes))
 
 
+def test_priors_are_complete_when_every_face_is_there_and_finite(make_priors):
+    priors = make_priors([1, 1])
+    unknown = dataclasses.replace(priors, evidence=priors.evidence.index_fill(1, torch.tensor([3]), float("nan")))
+    assert priors.complete
+    assert unknown.complete, "evidence may be unknown"
+    assert not make_priors([1, 0]).complete
+    assert not dataclasses.replace(priors, landmarks=priors.landmarks / 0).complete
+
+
+def test_complete_priors_give_the_tokens_of_any_priors(build_model, make_priors):
+    branch, priors = build_model().face_branch, make_priors([1, 1, 1])
+    prompt = torch.tensor([[2, 3, 4]]).expand(3, -1)
+    want = torch.stack(branch.frame_tokens(priors, prompt, torch.ones_like(prompt)))
+    assert torch.equal(branch.complete_tokens(priors, prompt, torch.ones_like(prompt)), want)
+
+
 def test_the_published_landmark_layout_has_68_points():
     assert FaceConfig().num_landmarks == 68
 
