@@ -95,7 +95,7 @@ class LiveStats:
     latency_ms: Mapping[str, tuple[float, float]]
     last_bad_image: str
     busy_s: float
-    """How long the model has been at its present work; 0 when it is idle or still loading."""
+    """How long model or face networks have shown no life at their present work; 0 when idle or still loading."""
     converter: str = ""
 
 

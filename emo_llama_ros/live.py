@@ -81,6 +81,9 @@ class LiveModelSide:
         self._trouble = ""
         self._ended: deque[str] = deque()
         self._alive_ns = 0
+        """When the model last showed life at its present work; 0 when it has none."""
+        self._seeing_ns = 0
+        """Since when a frame is looked at; 0 when none is."""
         self._ready = threading.Event()
         self._converter = make_converter(options)
         self._thread = threading.Thread(target=self._run, name="emo_llama model", daemon=True)
@@ -94,24 +97,31 @@ class LiveModelSide:
         if self._perception is None:
             return "not_ready"
         with self._seeing:
-            if not self._options.enabled:
-                return "disabled"
+            self._seeing_ns = time.monotonic_ns()
             try:
-                with self._latencies.measure("decode"):
-                    frame = self._converter.decode(raw)
-            except BadImage as error:
-                self._trouble = str(error)
-                return "bad_image"
-            try:
-                with self._latencies.measure("faces"):
-                    seen = self._perception.see(frame)
-            except Exception as error:  # one odd frame must not end the stream
-                sentence = f"Looking for faces failed: {error!r}."
-                if sentence != self._trouble:
-                    logger.exception(sentence)
-                self._trouble = sentence
-                return "faces_failed"
-            self._note(frame, seen, raw.received_ns)
+                return self._look(self._perception, raw)
+            finally:
+                self._seeing_ns = 0
+
+    def _look(self, perception: Perception, raw: RawFrame) -> str:
+        if not self._options.enabled:
+            return "disabled"
+        try:
+            with self._latencies.measure("decode"):
+                frame = self._converter.decode(raw)
+        except BadImage as error:
+            self._trouble = str(error)
+            return "bad_image"
+        try:
+            with self._latencies.measure("faces"):
+                seen = perception.see(frame)
+        except Exception as error:  # one odd frame must not end the stream
+            sentence = f"Looking for faces failed: {error!r}."
+            if sentence != self._trouble:
+                logger.exception(sentence)
+            self._trouble = sentence
+            return "faces_failed"
+        self._note(frame, seen, raw.received_ns)
         return "used"
 
     def _note(self, frame: Frame, seen: Seen, arrived_ns: int) -> None:
@@ -171,13 +181,13 @@ class LiveModelSide:
 
     def stats(self) -> LiveStats:
         """Return a snapshot of the counters."""
-        alive_ns = self._alive_ns
+        since_ns = [ns for ns in (self._alive_ns, self._seeing_ns) if ns]
         return LiveStats(
             clips=self._scheduler.snapshot(),
             people=self._people,
             latency_ms=self._latencies.percentiles_ms(),
             last_bad_image=self._trouble,
-            busy_s=(time.monotonic_ns() - alive_ns) / 1e9 if alive_ns else 0.0,
+            busy_s=(time.monotonic_ns() - min(since_ns)) / 1e9 if since_ns else 0.0,
             converter=f"{self._converter.name}. {self._converter.reason}",
         )
 

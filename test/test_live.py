@@ -30,13 +30,19 @@ def wait_for(condition, what):
         time.sleep(0.002)
 
 
+STUCK = threading.Event()
+
+
 class Eyes:
-    """Sees as many faces, side by side, as the first pixel says; 255 is an accident."""
+    """Sees as many faces, side by side, as the first pixel says; 255 is an accident, 254 holds until STUCK is set."""
 
     name = "scripted"
 
     def find(self, rgb):
         count = int(rgb[0, 0, 0])
+        if count == 254:
+            assert STUCK.wait(PATIENCE_S)
+            count = 0
         if count == 255:
             raise RuntimeError("odd frame")
         crop = np.zeros((224, 224, 3), np.uint8)
@@ -260,6 +266,16 @@ def test_a_long_answer_is_no_hang(scene):
     assert view.model.speaking.wait(PATIENCE_S)
     time.sleep(0.1)
     assert view.engine._side.stats().busy_s < 0.05
+
+
+def test_face_networks_that_hang_are_noticed(scene):
+    """The worker process is then restarted, as for a model that hangs."""
+    view = scene()
+    STUCK.clear()
+    view.engine.submit(RawFrame(10**9, "camera", np.full(640 * 120 * 3, 254, np.uint8), "rgb8", 640, 120, 1920))
+    wait_for(lambda: view.engine._side.stats().busy_s > 0.05, "it is noticed")
+    STUCK.set()
+    wait_for(lambda: view.engine._side.stats().busy_s == 0, "it goes on")
 
 
 def test_the_model_gives_way_to_the_camera_and_to_nobody_else(scene):
