@@ -13,6 +13,7 @@ from emo_llama_ros.model.configuration import EmoLlamaConfig
 from emo_llama_ros.model.face_mining import FacePriors
 from emo_llama_ros.model.merging import IMAGE_TOKEN
 from emo_llama_ros.model.modeling import ClipInputs, EmoLlama
+from emo_llama_ros.model.processing import preprocess_clip
 
 EOS = 2
 FRAMES = 8
@@ -21,18 +22,19 @@ LABEL_TOKENS = (2, 1, 3, 2, 3, 1, 2)  # as SentencePiece cuts the seven labels, 
 
 
 class Film:
-    """Random frames of one person, prepared on the host as a camera's would be."""
+    """Random face crops and priors of one person, on the host and prepared there as a camera's would be."""
 
     def __init__(self, config: EmoLlamaConfig, frames: int, device: torch.device, dtype: torch.dtype) -> None:
         generator = torch.Generator().manual_seed(1)
         self._device, self._dtype = device, dtype
         self.frames = frames
-        self._pixels = self._embedding = self._landmarks = self._evidence = None
+        self._crops = self._embedding = self._landmarks = self._evidence = None
         if config.vision is not None:
-            self._pixels = torch.rand(frames, 3, *(config.vision.image_size,) * 2, generator=generator)
+            shape = (frames, config.vision.image_size, config.vision.image_size, 3)
+            self._crops = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).numpy()
         face = config.face
         if face is not None and face.embedding_dim:
-            grid = (2 * face.global_grid,) * 2 if face.embedding_is_map else ()
+            grid = (face.global_grid,) * 2 if face.embedding_is_map else ()
             self._embedding = torch.randn(frames, face.embedding_dim, *grid, generator=generator)
         if face is not None and face.landmark_regions:
             self._landmarks = torch.rand(frames, face.num_landmarks, 2, generator=generator) * 2 - 1
@@ -41,17 +43,18 @@ class Film:
         self._has_face = face is not None
 
     def pixels(self, numbers: Sequence[int]) -> torch.Tensor:
-        """Upload frames."""
-        assert self._pixels is not None
-        return self._pixels[list(numbers)].to(self._device, self._dtype)
+        """Preprocess frames and upload them."""
+        assert self._crops is not None
+        size = self._crops.shape[1]
+        return preprocess_clip([self._crops[i] for i in numbers], size, pad=True).to(self._device, self._dtype)
 
     def priors(self, numbers: Sequence[int]) -> FacePriors:
-        """Upload face priors."""
+        """Return face priors, on the host."""
         rows = list(numbers)
         return FacePriors(
-            torch.ones(len(rows), dtype=torch.bool, device=self._device),
+            torch.ones(len(rows), dtype=torch.bool),
             *(
-                None if part is None else part[rows].to(self._device, self._dtype)
+                None if part is None else part[rows].to(self._dtype)
                 for part in (self._embedding, self._landmarks, self._evidence)
             ),
         )
@@ -62,7 +65,7 @@ class Film:
         return ClipFrames(
             person,
             tuple(range(first, first + FRAMES)),
-            None if self._pixels is None else lambda wanted: self.pixels([numbers[i] for i in wanted]),
+            None if self._crops is None else lambda wanted: self.pixels([numbers[i] for i in wanted]),
             (lambda wanted: self.priors([numbers[i] for i in wanted])) if self._has_face else None,
         )
 
@@ -92,7 +95,7 @@ def plain_inputs(model: EmoLlama, film: Film, prompt: Prompt, first: int = 0) ->
     """Return what the language model reads of a clip, everything computed afresh: (1, L, hidden)."""
     clip, numbers = film.clip(first), range(FRAMES)
     features = model.encode_frames(clip.pixel_values(numbers)) if clip.pixel_values is not None else None
-    priors = clip.face_priors(numbers) if clip.face_priors is not None else None
+    priors = clip.face_priors(numbers).to(model.device) if clip.face_priors is not None else None
     inputs = ClipInputs(prompt.visual.prompt_ids, prompt.visual.prompt_mask, features, priors)
     ids = torch.tensor([[*prompt.head_ids, IMAGE_TOKEN, *prompt.tail_ids]], device=model.device)
     return model.merge(ids, model.visual_blocks([inputs])).inputs_embeds

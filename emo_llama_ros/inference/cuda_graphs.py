@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -40,3 +40,22 @@ class CapturedPass:
             buffer.copy_(tensor)
         self._graph.replay()
         return self._output
+
+
+class RecordedPasses:
+    """A pass that is replayed for inputs of the shapes it was recorded with, and runs plainly for all others.
+
+    Outputs of replays are reused, see `CapturedPass`.
+    """
+
+    def __init__(self, run: Callable[..., Tensor], examples: Iterable[tuple[Tensor, ...]], pool: Any = None) -> None:
+        self._run = run
+        self._passes = {_shapes(inputs): CapturedPass(run, *inputs, pool=pool) for inputs in examples}
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Return what `run(*inputs)` would."""
+        return self._passes.get(_shapes(inputs), self._run)(*inputs)
+
+
+def _shapes(inputs: Iterable[Tensor]) -> tuple[torch.Size, ...]:
+    return tuple(tensor.shape for tensor in inputs)

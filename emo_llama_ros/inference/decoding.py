@@ -33,10 +33,15 @@ def greedy_tokens(runner: LlamaRunner, cache: KVCache, logits: Tensor, position:
         yield int(token)
         if position >= cache.slots:
             return
-        slot = torch.tensor([position], device=runner.device)
-        hidden = runner.hidden_states(runner.embed(token.view(1, 1)), slot[None], cache, slot, position + 1, mask=None)
-        token = runner.logits(hidden[0, -1]).argmax()
+        token = read_token(runner, cache, token, position).argmax()
         position += 1
+
+
+def read_token(runner: LlamaRunner, cache: KVCache, token: Tensor, position: int) -> Tensor:
+    """Read one token id into slot `position` of row 0; return the logits (vocab,) of the next one."""
+    slot = torch.tensor([position], device=runner.device)
+    hidden = runner.hidden_states(runner.embed(token.view(1, 1)), slot[None], cache, slot, position + 1, mask=None)
+    return runner.logits(hidden[0, -1])
 
 
 class CapturedDecoder:
@@ -66,11 +71,18 @@ class CapturedDecoder:
             hidden = runner.hidden_states(
                 runner.embed(self._token), self._position[None], self.cache, self._position, extent, mask
             )
-            self._token.copy_(runner.logits(hidden[:, -1]).argmax(-1, keepdim=True))
+            logits = runner.logits(hidden[:, -1])
+            self._token.copy_(logits.argmax(-1, keepdim=True))
             self._position.add_(1)
-            return self._token
+            return logits
 
         return step
+
+    def read(self, token: int, position: int) -> Tensor:
+        """Read a given token into slot `position`; return the logits (1, vocab) after it, until the next call."""
+        self._token.fill_(token)
+        self._position.fill_(position)
+        return self._step(position)
 
     def tokens(self, logits: Tensor, position: int) -> Iterator[int]:
         """Yield tokens as `greedy_tokens` does."""
@@ -81,7 +93,7 @@ class CapturedDecoder:
         while True:
             ahead = position < max(self._steps, default=0)
             if ahead:
-                self._steps[-(-(position + 1) // EXTENT) * EXTENT]()
+                self._step(position)
                 self._fetch(1 - turn)
                 position += 1
             self._done[turn].synchronize()
@@ -89,6 +101,9 @@ class CapturedDecoder:
             if not ahead:
                 return
             turn = 1 - turn
+
+    def _step(self, position: int) -> Tensor:
+        return self._steps[-(-(position + 1) // EXTENT) * EXTENT]()
 
     def _fetch(self, turn: int) -> None:
         self._host[turn].copy_(self._token, non_blocking=True)

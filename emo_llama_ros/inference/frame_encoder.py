@@ -123,7 +123,9 @@ class FrameEncoder:
         # An upload waits for everything that runs on the GPU, so this one comes first.
         faces = self._faces(frames)
         if self._model.vision_tower is not None:
-            for part, tokens in zip(parts, self.generate(torch.stack(self._features(frames)), ids, mask), strict=True):
+            made = self.generate(torch.stack(self._features(frames)), ids, mask)
+            # A clone, since a captured pass may use the output of another one as its working memory.
+            for part, tokens in zip(parts, made.clone(), strict=True):
                 part.append(tokens)
         if faces is not None:
             for part, tokens in zip(parts, faces(ids, mask), strict=True):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from emo_llama_ros.inference.clip_reader import ClipReader, Prompt
-from emo_llama_ros.inference.cuda_graphs import CapturedPass
+from emo_llama_ros.inference.cuda_graphs import RecordedPasses
 from emo_llama_ros.inference.decoding import greedy_tokens
+from emo_llama_ros.model.face_mining import FacePriors
+from emo_llama_ros.model.modeling import EmoLlama
 
 Mode = Literal["auto", "plain", "compile"]
 TIMED_PASSES = 5
@@ -26,17 +29,17 @@ class Choice:
     """What was chosen, and one sentence why."""
 
     captured: tuple[str, ...]
-    """Parts that replay a CUDA graph: "vision", "tokens", "label", "decode"."""
+    """Parts that replay a CUDA graph: "vision", "tokens", "faces", "label", "decode"."""
     reason: str
 
 
 def tune(reader: ClipReader, mode: Mode, prompt: Prompt, frames: int, max_tokens: int) -> Choice:
     """Set `reader` up for clips of `frames` frames under `prompt` and answers of up to `max_tokens` tokens.
 
-    On a GPU each part (vision tower, token generation, label pass, decoding step) is recorded as a CUDA graph and
-    timed against the plain one; the faster stays. "compile" also fuses the small operations with torch.compile,
-    "plain" does nothing. On a CPU there is nothing to record: a compiled decoder was measured to gain 6 % after a
-    minute of compiling.
+    On a GPU each part (vision tower, token generation, face tokens, label pass, decoding step) is recorded as a CUDA
+    graph and timed against the plain one; the faster stays. "compile" also fuses the small operations with
+    torch.compile, "plain" does nothing. On a CPU there is nothing to record: a compiled decoder was measured to gain
+    6 % after a minute of compiling.
     """
     if mode == "plain":
         return Choice((), "plain because it was asked for.")
@@ -52,10 +55,11 @@ def tune(reader: ClipReader, mode: Mode, prompt: Prompt, frames: int, max_tokens
     for part, race in (
         ("vision", lambda: _race_vision(reader)),
         ("tokens", lambda: _race_tokens(reader, prompt)),
+        ("faces", lambda: _race_faces(reader, prompt)),
         ("label", lambda: _race_label(reader, prompt, padded)),
         ("decode", lambda: _race_decode(reader, length)),
     ):
-        if part in ("vision", "tokens") and reader.model.vision_tower is None:
+        if not _has(part, reader.model):
             continue
         try:
             plain_ms, graph_ms = race()
@@ -74,48 +78,67 @@ def tune(reader: ClipReader, mode: Mode, prompt: Prompt, frames: int, max_tokens
     return Choice(tuple(captured), "; ".join(note for note in notes if note) + ".")
 
 
+@torch.inference_mode()
 def _race_vision(reader: ClipReader) -> tuple[float, float]:
-    model = reader.model
-    assert model.config.vision is not None
-    size = model.config.vision.image_size
-    weight = model.vision_tower.embeddings.patch_embedding.weight  # type: ignore[union-attr]
-    passes = {}
-    for count in range(1, CAPTURED_FRAMES + 1):
-        pixels = torch.zeros(count, 3, size, size, device=weight.device, dtype=weight.dtype)
-        passes[count] = CapturedPass(model.encode_frames, pixels, pool=reader.graph_pool)
-    pixels = pixels[:1]
-    plain = milliseconds(lambda: model.encode_frames(pixels))
-    graph = milliseconds(lambda: passes[1](pixels))
-
-    def encode(pixels: torch.Tensor) -> torch.Tensor:
-        captured = passes.get(len(pixels))
-        return captured(pixels) if captured is not None else model.encode_frames(pixels)
-
-    reader.frames.encode = encode
-    return plain, graph
+    model, config = reader.model, reader.model.config.vision
+    assert config is not None
+    shape = (3, config.image_size, config.image_size)
+    examples = [
+        (torch.zeros(count, *shape, device=model.device, dtype=model.dtype),) for count in range(1, CAPTURED_FRAMES + 1)
+    ]
+    recorded = reader.frames.encode = RecordedPasses(model.encode_frames, examples, reader.graph_pool)
+    return milliseconds(lambda: model.encode_frames(*examples[0])), milliseconds(lambda: recorded(*examples[0]))
 
 
 @torch.inference_mode()
 def _race_tokens(reader: ClipReader, prompt: Prompt) -> tuple[float, float]:
-    model, plainly = reader.model, reader.frames.generate_plainly
-    assert model.config.vision is not None
-    words, mask = prompt.visual.prompt_ids, prompt.visual.prompt_mask
-    rows = 1 + model.config.vision.num_patches
-    features = torch.zeros(CAPTURED_FRAMES, rows, model.config.vision.hidden_size, device=model.device)
-    passes = {}
-    for count in range(1, CAPTURED_FRAMES + 1):
-        inputs = features[:count].to(model.dtype), words.repeat(count, 1), mask.repeat(count, 1)
-        passes[count, words.shape[1]] = CapturedPass(plainly, *inputs, pool=reader.graph_pool)
-    one = features[:1].to(model.dtype), words, mask
-    plain = milliseconds(lambda: plainly(*one))
-    graph = milliseconds(lambda: passes[1, words.shape[1]](*one))
+    model, plainly, config = reader.model, reader.frames.generate_plainly, reader.model.config.vision
+    assert config is not None
+    shape = (1 + config.num_patches, config.hidden_size)
+    examples = [
+        (torch.zeros(count, *shape, device=model.device, dtype=model.dtype), *_words(prompt, count))
+        for count in range(1, CAPTURED_FRAMES + 1)
+    ]
+    recorded = reader.frames.generate = RecordedPasses(plainly, examples, reader.graph_pool)
+    return milliseconds(lambda: plainly(*examples[0])), milliseconds(lambda: recorded(*examples[0]))
 
-    def generate(features: torch.Tensor, prompt_ids: torch.Tensor, prompt_mask: torch.Tensor) -> torch.Tensor:
-        captured = passes.get((prompt_ids.shape[0], prompt_ids.shape[1]), plainly)
-        return captured(features, prompt_ids, prompt_mask)
 
-    reader.frames.generate = generate
-    return plain, graph
+@torch.inference_mode()
+def _race_faces(reader: ClipReader, prompt: Prompt) -> tuple[float, float]:
+    plainly = reader.frames.mine_plainly
+    blank = _blank_priors(reader.model, CAPTURED_FRAMES)
+    given = [name for name in ("embedding", "landmarks", "evidence") if getattr(blank, name) is not None]
+
+    def run(*inputs: Tensor) -> Tensor:
+        *clues, ids, mask = inputs
+        return plainly(replace(blank, **dict(zip(given, clues, strict=True))), ids, mask)
+
+    examples = [(*blank[:count].clues, *_words(prompt, count)) for count in range(1, CAPTURED_FRAMES + 1)]
+    recorded = RecordedPasses(run, examples, reader.graph_pool)
+    reader.frames.mine = lambda priors, ids, mask: recorded(*priors.clues, ids, mask)
+    return milliseconds(lambda: run(*examples[0])), milliseconds(lambda: recorded(*examples[0]))
+
+
+def _words(prompt: Prompt, count: int) -> tuple[Tensor, Tensor]:
+    visual = prompt.visual
+    return visual.prompt_ids.expand(count, -1), visual.prompt_mask.expand(count, -1)
+
+
+def _blank_priors(model: EmoLlama, count: int) -> FacePriors:
+    """Return priors of the shapes that the model reads; feature maps have the size they are pooled to."""
+    face = model.config.face
+    assert face is not None
+
+    def zeros(*shape: int) -> Tensor:
+        return torch.zeros(count, *shape, device=model.device, dtype=model.dtype)
+
+    grid = (face.global_grid, face.global_grid) if face.embedding_is_map else ()
+    return FacePriors(
+        torch.ones(count, dtype=torch.bool, device=model.device),
+        zeros(face.embedding_dim, *grid) if face.embedding_dim else None,
+        zeros(face.num_landmarks, 2) if face.landmark_regions else None,
+        zeros(face.evidence_dim) if face.evidence_dim else None,
+    )
 
 
 @torch.inference_mode()
@@ -138,8 +161,14 @@ def _race_decode(reader: ClipReader, length: int) -> tuple[float, float]:
     return plain / TIMED_TOKENS, graph / TIMED_TOKENS
 
 
+def _has(part: str, model: EmoLlama) -> bool:
+    if part == "faces":
+        return model.face_branch is not None and model.face_branch.config.scope == "frame"
+    return model.vision_tower is not None or part not in ("vision", "tokens")
+
+
 def _uncapture(reader: ClipReader, part: str) -> None:
-    if part in ("vision", "tokens"):
+    if part in ("vision", "tokens", "faces"):
         reader.frames.uncapture(part)
     else:
         reader.uncapture(part)
