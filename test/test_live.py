@@ -61,7 +61,7 @@ class Model:
         self.go, self.begun = threading.Event(), threading.Event()
         self.go.set()
         self.words, self.polls, self.speaking = 3, 0, threading.Event()
-        self.labelled, self.forgotten, self.closed = [], [], False
+        self.batches, self.forgotten, self.closed = [], [], False
 
     def load(self):
         self.niceness = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
@@ -69,7 +69,7 @@ class Model:
     def label(self, clips):
         self.begun.set()
         assert self.go.wait(PATIENCE_S)
-        self.labelled += [clip.stamp_ns for clip in clips]
+        self.batches.append(len(clips))
         return [LabelAnswer((1.0, 0, 0, 0, 0, 0, 0)) for _ in clips]
 
     def explain(self, clip, answer, question="", cancelled=lambda: False):
@@ -141,6 +141,14 @@ def test_people_are_labelled_then_explained(scene):
     assert len({e.face_id for e in view.out}) == 2
     assert view.clips["labelled"] == len({e.estimate_id for e in view.out})
     assert all(e.reasoning == "word 0 word 1 word 2" for e in view.out if e.stage is Stage.FINAL and e.reasoning)
+
+
+def test_people_who_are_due_together_share_a_batch_once_the_model_is_known_to_be_fast(scene):
+    view = scene()
+    view.show(3, frames=6)
+    view.settled()
+    assert view.model.batches[0] == 1
+    assert max(view.model.batches) == 3
 
 
 def test_a_reasoning_is_cancelled_within_one_token_and_its_part_is_never_published(scene):
