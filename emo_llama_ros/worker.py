@@ -7,6 +7,7 @@ and touch no disk. A fresh interpreter, not a fork: forking after DDS or CUDA ha
 
 from __future__ import annotations
 
+import gc
 import mmap
 import os
 import signal
@@ -39,6 +40,10 @@ class PipeSink:
             os._exit(0)
 
     def state(self, state: EngineState, message: str, info: ModelInfo | None) -> None:
+        if state is EngineState.READY:
+            # What is loaded stays. A full collection would walk half a million objects of a 7B, a stall of 0.2 s.
+            gc.collect()
+            gc.freeze()
         self.send("state", state, message, info)
 
     def estimate(self, delivery: Delivery) -> None:
