@@ -46,7 +46,7 @@ class Film:
         """Preprocess frames and upload them."""
         assert self._crops is not None
         size = self._crops.shape[1]
-        return preprocess_clip([self._crops[i] for i in numbers], size, pad=True).to(self._device, self._dtype)
+        return preprocess_clip([self._crops[i] for i in numbers], size, pad=True).to(self._device).to(self._dtype)
 
     def priors(self, numbers: Sequence[int]) -> FacePriors:
         """Return face priors, on the host."""

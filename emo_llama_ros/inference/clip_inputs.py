@@ -57,7 +57,8 @@ class ClipInputs:
         assert self._config.vision is not None
         # Crops are squares already, padded in the colour that LLaMA-VID pads images with.
         pixels = preprocess_clip([clip.faces[i].crop for i in frames], self._config.vision.image_size, pad=True)
-        return pixels.to(self._device, self._dtype)
+        # Rounded where the model runs, so that no threads of the host have to wake up for it.
+        return pixels.to(self._device).to(self._dtype)
 
 
 def _check(face: FaceConfig) -> None:
