@@ -48,3 +48,40 @@ def tiny_checkpoints(tmp_path_factory):
     from tiny_checkpoint import TinyCheckpoints
 
     return TinyCheckpoints(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tiny_checkpoints):
+    """Return the folder of a random tiny EMO-LLaMA that reads the real facial priors, by quantization and vision."""
+    from dataclasses import replace
+
+    import torch
+    from tiny_checkpoint import write_ours
+
+    from emo_llama_ros.faces.priors import EVIDENCE_NAMES
+    from emo_llama_ros.model.loading import load_model
+
+    torch.set_num_threads(1)
+
+    def make(quantization="none", vision=True, scope="frame"):
+        folder = tiny_checkpoints.root / f"priors-{quantization}-{vision:d}-{scope}"
+        if folder.exists():
+            return folder
+        if quantization != "none":
+            pytest.importorskip("bitsandbytes")
+            model, _ = load_model(make("none", vision, scope), quantization=quantization, device="cpu")
+        else:
+            config = tiny_checkpoints.config(vision=vision)
+            face = replace(
+                config.face,
+                embedding_dim=142,
+                embedding_is_map=False,
+                global_tokens=2,
+                evidence_dim=len(EVIDENCE_NAMES),
+                scope=scope,
+            )
+            model = tiny_checkpoints.model(replace(config, face=face))
+        write_ours(model, folder)
+        return folder
+
+    return make

@@ -1,49 +1,13 @@
-"""Random tiny EMO-LLaMAs that read the real facial priors, and clips of made-up and of real faces."""
+"""Clips of made-up and of real faces."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tiny_checkpoints):
-    """Return the folder of a tiny EMO-LLaMA with its face branch on, by quantization and with or without vision."""
-    import torch
-    from tiny_checkpoint import write_ours
-
-    from emo_llama_ros.faces.priors import EVIDENCE_NAMES
-    from emo_llama_ros.model.loading import load_model
-
-    torch.set_num_threads(1)
-
-    def make(quantization="none", vision=True, scope="frame"):
-        folder = tiny_checkpoints.root / f"priors-{quantization}-{vision:d}-{scope}"
-        if folder.exists():
-            return folder
-        if quantization != "none":
-            pytest.importorskip("bitsandbytes")
-            model, _ = load_model(make("none", vision, scope), quantization=quantization, device="cpu")
-        else:
-            config = tiny_checkpoints.config(vision=vision)
-            face = replace(
-                config.face,
-                embedding_dim=142,
-                embedding_is_map=False,
-                global_tokens=2,
-                evidence_dim=len(EVIDENCE_NAMES),
-                scope=scope,
-            )
-            model = tiny_checkpoints.model(replace(config, face=face))
-        write_ours(model, folder)
-        return folder
-
-    return make
 
 
 @pytest.fixture
