@@ -110,6 +110,12 @@ def test_a_clue_that_does_not_fit_is_refused(make_priors, changes, message):
         FaceInfoMining(TINY)(dataclasses.replace(make_priors([1]), **changes))
 
 
+def test_mining_complete_priors_never_asks_for_a_value(make_priors):
+    # Tensors on the meta device have none to give; on a GPU, asking would wait and could not be recorded.
+    clues = FaceInfoMining(TINY).to("meta").mine(make_priors([1, 1]).to("meta"))
+    assert clues.shape == (2, 1 + 68 + 1, TINY.hidden_size)
+
+
 def test_priors_are_complete_when_every_face_is_there_and_finite(make_priors):
     priors = make_priors([1, 1])
     unknown = dataclasses.replace(priors, evidence=priors.evidence.index_fill(1, torch.tensor([3]), float("nan")))
