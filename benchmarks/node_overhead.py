@@ -160,8 +160,9 @@ def private_mb(process: psutil.Process) -> float:
 
 
 def measure_memory(minutes: float, diagnostics: Diagnostics, log: Path) -> dict[str, float]:
-    """Return how the private memory of node and worker grows at 640x480: least-squares slope, MB per minute."""
+    """Return how the private memory of node and worker grows at 640x480."""
     import numpy as np
+    from scipy.stats import theilslopes
 
     from emo_llama_ros.ros.live_replay import running_node
 
@@ -180,15 +181,18 @@ def measure_memory(minutes: float, diagnostics: Diagnostics, log: Path) -> dict[
             frames = diagnostics.number("estimates", "frames received")
     times, node_mb, worker_mb = np.array(samples).T
     settled = times > times[0] + (times[-1] - times[0]) / 4  # caches fill in the first quarter
+    minutes_in = (times[settled] - times[0]) / 60
+    # The median of all pairwise slopes: one step, as when a thread gets its arena, is no growth; a leak is.
     slope = {
-        name: float(np.polyfit((times[settled] - times[0]) / 60, mb[settled], 1)[0])
-        for name, mb in (("node", node_mb), ("worker", worker_mb))
+        name: float(theilslopes(mb[settled], minutes_in)[0]) for name, mb in (("node", node_mb), ("worker", worker_mb))
     }
     return {
         "minutes": minutes,
         "frames": frames,
         "node_mb": float(node_mb[-1]),
+        "node_mb_at_start": float(node_mb[0]),
         "worker_mb": float(worker_mb[-1]),
+        "worker_mb_at_start": float(worker_mb[0]),
         "node_mb_per_minute": slope["node"],
         "worker_mb_per_minute": slope["worker"],
     }
@@ -255,8 +259,10 @@ def _row(name: str, found: dict[str, float]) -> str:
 def _memory_row(found: dict[str, float]) -> str:
     return (
         f"memory over {found['minutes']:g} min: "
-        f"node {found['node_mb']:.0f} MB ({found['node_mb_per_minute']:+.2f} MB/min), "
-        f"worker {found['worker_mb']:.0f} MB ({found['worker_mb_per_minute']:+.2f} MB/min)"
+        f"node {found['node_mb_at_start']:.0f} to {found['node_mb']:.0f} MB "
+        f"(median slope {found['node_mb_per_minute']:+.2f} MB/min), "
+        f"worker {found['worker_mb_at_start']:.0f} to {found['worker_mb']:.0f} MB "
+        f"({found['worker_mb_per_minute']:+.2f} MB/min)"
     )
 
 
