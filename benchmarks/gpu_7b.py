@@ -10,11 +10,13 @@ figure is written to $OUT/gpu_7b.json (if OUT is set) as soon as it is known; th
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import os
 import sys
 import time
+import timeit
 import traceback
 from collections.abc import Callable
 from itertools import islice
@@ -134,6 +136,14 @@ def measure_labels(report: Report, reader: ClipReader, film: Film, prompt: Promp
 
         name = "known" if known else "new"
         report.add(f"label_ms_4_people_all_frames_{name}", 1e3 * median(batch, device))
+
+
+def set_aside() -> dict[str, float]:
+    """Keep garbage collection off the model, as the worker does; return a full one's milliseconds before and after."""
+    gc.collect()
+    walked = 1e3 * timeit.timeit(gc.collect, number=1)
+    gc.freeze()
+    return {"before": walked, "after": 1e3 * timeit.timeit(gc.collect, number=1)}
 
 
 def _percentiles(times: list[float]) -> dict[str, Any]:
@@ -309,6 +319,7 @@ def main() -> None:
     report.add("performance", choice.reason)
     # Fusing keeps the scales as float32, so that a token reads a little more than the checkpoint's bytes.
     report.add("weights_read_per_token_fused_gb", weight_bytes(model.language_model) / 1e9)
+    report.add("full_collection_ms", set_aside())
     report.attempt("labels", lambda: measure_labels(report, reader, film, prompt, args.labels, rate_hz))
     report.add("prefill_limit_ms", 1e3 * prefill_limit_s(model, weight_bytes(model.language_model), bandwidth))
     report.attempt("stages", lambda: measure_stages(report, reader, film, prompt, flops))
