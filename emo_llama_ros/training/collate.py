@@ -116,10 +116,25 @@ class Tunable(nn.Module):
         self.model.language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs)
         self.model.language_model.enable_input_require_grads()
 
+    def train(self, mode: bool = True) -> Tunable:
+        """Switch to training; the vision tower and a frozen Q-Former stay as they are used, without dropout."""
+        super().train(mode)
+        for part in (self.model.vision_tower, self.model.token_generation and self.model.token_generation.qformer):
+            if part is not None and not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
+        return self
+
+    def _features(self, pixel_values: Tensor) -> Tensor:
+        assert self.model.vision_tower is not None
+        return self.model.encode_frames(pixel_values.to(next(self.model.vision_tower.parameters()).dtype))
+
     def _run(self, labels: Tensor, **batch: Any) -> tuple[Tensor, Tensor]:
         clips, frame, prompt = [], 0, 0
-        features = self.model.encode_frames(batch["pixel_values"]) if "pixel_values" in batch else None
-        priors = FacePriors(**batch["face_priors"]) if "face_priors" in batch else None
+        features = self._features(batch["pixel_values"]) if "pixel_values" in batch else None
+        priors = None
+        if "face_priors" in batch and self.model.face_branch is not None:
+            priors = FacePriors(**batch["face_priors"])
+            priors = priors.to(priors.valid.device, self.model.face_branch.projector.weight.dtype)
         for frames, prompts in zip(batch["frame_counts"], batch["prompt_counts"], strict=True):
             of_clip, of_prompt = slice(frame, frame + frames), slice(prompt, prompt + prompts)
             clips.append(

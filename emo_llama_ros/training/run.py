@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import transformers
+from accelerate import PartialState
 
 from emo_llama_ros import prompts
 from emo_llama_ros.errors import BadParameter
@@ -47,11 +48,14 @@ def train(recipe: Recipe, output: Path | None = None, *, smoke: bool = False, re
     """
     output = output or Path(recipe.output)
     log = output / progress.LOG_NAME
-    if not resume:
-        log.unlink(missing_ok=True)
+    processes = PartialState(cpu=not torch.cuda.is_available())
     transformers.set_seed(recipe.seed)
-    progress.append(log, {"recipe": recipe.name, "seed": recipe.seed, "smoke": smoke, **_environment()})
-    source = make_source(recipe, output, smoke)
+    if processes.is_main_process:
+        if not resume:
+            log.unlink(missing_ok=True)
+        progress.append(log, {"recipe": recipe.name, "seed": recipe.seed, "smoke": smoke, **_environment()})
+    with processes.main_process_first():  # a source may write files that the others then find
+        source = make_source(recipe, output, smoke)
     model = _make_model(recipe, source)
     source.prepare(model)
     groups = list(recipe.groups)
@@ -76,8 +80,12 @@ def train(recipe: Recipe, output: Path | None = None, *, smoke: bool = False, re
             smoke=smoke,
             resume=stage.name in done,
         )
-    folder = _save(model, recipe, source, output)
-    progress.plot(progress.read_log(log), output / progress.PLOT_NAME)
+    processes = PartialState()  # the trainer made a new one
+    if processes.is_main_process:
+        _save(model, recipe, source, output)
+        progress.plot(progress.read_log(log), output / progress.PLOT_NAME)
+    processes.wait_for_everyone()
+    folder = output / (ADAPTER if recipe.model.checkpoint else RESULT)
     return Result(folder, log, output / progress.PLOT_NAME, figures)
 
 
@@ -86,12 +94,14 @@ def _make_model(recipe: Recipe, source: Source) -> EmoLlama:
     if wanted.checkpoint and wanted.config:
         raise BadParameter("A recipe gives either model.checkpoint or model.config, not both.")
     if wanted.checkpoint:
-        face = _face_config(wanted.face) if wanted.face else None
-        if open_checkpoint(wanted.checkpoint).config.face is not None:
-            face = None  # the checkpoint's own goes on training
+        base = open_checkpoint(wanted.checkpoint).config
+        # The face branch of a checkpoint that has one goes on training.
+        face = _face_config(wanted.face) if wanted.face and base.face is None else None
         model, _ = load_model(
             wanted.checkpoint, quantization=wanted.quantization, dtype=wanted.dtype, new_face_branch=face
         )
+        if face is not None and base.qformer is not None:
+            model.init_face_aggregator()
         return model
     if wanted.quantization != "none" or recipe.lora:
         raise BadParameter("LoRA and quantization need a base: set model.checkpoint.")
@@ -108,14 +118,14 @@ def _face_config(values: Mapping[str, Any]) -> FaceConfig:
     return face
 
 
-def _save(model: EmoLlama, recipe: Recipe, source: Source, output: Path) -> Path:
+def _save(model: EmoLlama, recipe: Recipe, source: Source, output: Path) -> None:
     if recipe.model.checkpoint:
         from emo_llama_ros.training.adapter import save_adapter
 
         folder = output / ADAPTER
         shutil.rmtree(folder, ignore_errors=True)
         save_adapter(model, recipe.lora, folder)
-        return folder
+        return
     folder = output / RESULT
     shutil.rmtree(folder, ignore_errors=True)
     figures = source.finish(model)
@@ -125,7 +135,6 @@ def _save(model: EmoLlama, recipe: Recipe, source: Source, output: Path) -> Path
     if figures is not None:
         figures.save(folder / CALIBRATION, RAF_DB, f"{figures.samples} held-out sampled clips")
     write_checksums(folder)
-    return folder
 
 
 def _environment() -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch.utils.data import Sampler
@@ -16,6 +16,26 @@ def balanced_weights(labels: Sequence[str], balance: float) -> torch.Tensor:
     """
     count = Counter(labels)
     weights = torch.tensor([count[label] ** -balance for label in labels], dtype=torch.float64)
+    return weights / weights.mean()
+
+
+def mixed_weights(
+    labels: Sequence[str], kinds: Sequence[str], balance: float, shares: Mapping[str, float] | None = None
+) -> torch.Tensor:
+    """Return weights (N,), mean 1, that balance labels within each kind and give the kinds their `shares`.
+
+    Kinds that `shares` does not name divide what is left in proportion to their number, and those that do not occur
+    leave their share to the others. Without shares, kinds weigh as they are.
+    """
+    weights = torch.ones(len(labels), dtype=torch.float64)
+    count = Counter(kinds)
+    named = {kind: share for kind, share in (shares or {}).items() if kind in count}
+    others = sum(n for kind, n in count.items() if kind not in named)
+    for kind, number in count.items():
+        members = [i for i, k in enumerate(kinds) if k == kind]
+        left = max(1 - sum(named.values()), 0.0) * number / others if kind not in named else named[kind]
+        share = left if named else number / len(kinds)
+        weights[members] = balanced_weights([labels[i] for i in members], balance) * share * len(kinds) / number
     return weights / weights.mean()
 
 

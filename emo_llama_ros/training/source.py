@@ -53,5 +53,5 @@ def make_source(recipe: Recipe, output: Path, smoke: bool) -> Source:
     if kind == "records":
         from emo_llama_ros.training.record_source import RecordSource
 
-        return RecordSource(recipe.data, recipe.model.checkpoint, smoke)
+        return RecordSource(recipe.data, recipe.model.checkpoint, output, smoke)
     raise BadParameter(f"The recipe's data.source is '{kind}'; choose 'records' or 'clue_clips'.")

@@ -15,7 +15,7 @@ from emo_llama_ros.training.datasets.static import STATIC
 
 DATASETS = {dataset.name: dataset for dataset in (*STATIC, *DYNAMIC)}
 
-__all__ = ["DATASETS", "Dataset", "Sample", "open_dataset", "read_frames", "spread"]
+__all__ = ["DATASETS", "Dataset", "Sample", "open_dataset", "read_frames", "segment_centres", "spread"]
 
 
 def open_dataset(root: str | Path, name: str = "", labels: LabelSet | None = None) -> Dataset:

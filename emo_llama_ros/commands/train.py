@@ -1,0 +1,28 @@
+"""`emo_llama train`: a recipe becomes a model, or the adapters of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Recipe to train, for example config/train/nano.yaml.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for everything the run makes. [default: the recipe's]")
+    ] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Run all of it in miniature, to see that it works.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint of an interrupted run.")
+    ] = False,
+) -> None:
+    """Train the model that a recipe describes. Several GPUs: accelerate launch -m emo_llama_ros.training RECIPE."""
+    from emo_llama_ros.training.recipe import load_recipe
+
+    wanted = load_recipe(recipe)
+    from emo_llama_ros.training.run import train as run  # seconds of imports: after the recipe is known to be one
+
+    result = run(wanted, output, smoke=smoke, resume=resume)
+    typer.echo(f"Trained {result.folder}; log {result.log}, plot {result.plot}.")
