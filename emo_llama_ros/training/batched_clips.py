@@ -70,9 +70,11 @@ def _plan(places: Sequence[Sequence[int]], lengths: Sequence[int], width: int, r
     """Return for each position of the merged batch its row in [text; blocks; one zero row], (B, L')."""
     first_block = len(lengths) * width
     nothing = first_block + len(lengths) * rows
-    merged = []
-    for b, ((place,), length) in enumerate(zip(places, lengths, strict=True)):
-        text = torch.arange(b * width, b * width + length)
-        block = torch.arange(first_block + b * rows, first_block + (b + 1) * rows)
-        merged.append(torch.cat((text[:place], block, text[place + 1 :])))
-    return torch.nn.utils.rnn.pad_sequence(merged, batch_first=True, padding_value=nothing)
+    length = torch.tensor(lengths).unsqueeze(1)  # (B, 1)
+    place = torch.tensor(places)  # (B, 1)
+    clip = torch.arange(len(lengths)).unsqueeze(1)
+    at = torch.arange(max(lengths) - 1 + rows)  # (L',)
+    before = clip * width + at
+    block = first_block + clip * rows + at - place
+    plan = torch.where(at < place, before, torch.where(at < place + rows, block, before - rows + 1))
+    return plan.masked_fill(at >= length - 1 + rows, nothing)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from emo_llama_ros.clips import SECOND_NS
 from emo_llama_ros.evidence import TYPICAL, Evidence, Phase, describe_changes, movement_sentence, noun
+from emo_llama_ros.faces.clip_measures import measure
 from emo_llama_ros.faces.face import FaceAnalyzer
 from emo_llama_ros.frames import Frame
 from emo_llama_ros.options import Options
 from emo_llama_ros.prompts import Turn
-from emo_llama_ros.training.datasets.clip_source import Faces, clip_of, measure
+from emo_llama_ros.training.datasets.clip_source import Faces, clip_of
 from emo_llama_ros.training.writer import ItemFailed, Usage
 
 QUESTION = "What expression does the face show, and which facial movements show it?"

@@ -57,6 +57,8 @@ class Stage:
     training: Mapping[str, Any]
     data: Mapping[str, Any] = field(default_factory=dict)
     """What this stage takes of the data; see the data source."""
+    learning_rate_factor: float = 1.0
+    """Times the learning rate of each group."""
     smoke: Mapping[str, Any] = field(default_factory=dict)
     """What `--smoke` changes in `training`."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ def fit(
     folder = output / stage.name
     arguments = _arguments(stage, folder, seed, smoke)
     tunable = Tunable(model)
-    parameters = trainable_groups(tunable, groups)
+    scaled = [replace(g, learning_rate=g.learning_rate * stage.learning_rate_factor) for g in groups]
+    parameters = trainable_groups(tunable, scaled)
     trainer = AnswerTrainer(
         model=tunable,
         args=arguments,

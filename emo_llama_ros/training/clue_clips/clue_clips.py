@@ -12,15 +12,21 @@ import torch
 from emo_llama_ros.clips import SECOND_NS, Clip
 from emo_llama_ros.evidence import Evidence, Phase, Trend
 from emo_llama_ros.faces.action_units import MEASURED, NEEDS_BASELINE
+from emo_llama_ros.faces.clip_measures import measure
 from emo_llama_ros.faces.face import Face, FloatArray
 from emo_llama_ros.faces.priors import IBUG_68, UNIT_NUMBERS
 from emo_llama_ros.labels import RAF_DB
-from emo_llama_ros.model.clip_priors import CLIP_EVIDENCE_NAMES, EXPRESSION_FLOOR, clip_evidence
+from emo_llama_ros.model.clip_priors import (
+    CLIP_EVIDENCE_NAMES,
+    EXPRESSION_FLOOR,
+    TOLD_PHASES,
+    clip_facts,
+    frame_evidence,
+)
 from emo_llama_ros.model.face_mining import FacePriors
 from emo_llama_ros.training.clue_clips.dialogue import Facts
-from emo_llama_ros.training.datasets.clip_source import measure
 
-MAX_PHASES = 4
+MAX_PHASES = TOLD_PHASES
 _TRENDS = tuple(Trend)
 _HAS_BASELINE = CLIP_EVIDENCE_NAMES.index("has_baseline")
 
@@ -42,7 +48,7 @@ class ClueClips:
     movements: np.ndarray
     """(N, U, 4) float32 for UNIT_NUMBERS: intensity (0 where it does not show), trend, onset (NaN for none), offset."""
     phases: np.ndarray
-    """(N, 4, 3) float32: label, start, end; label -1 for none. Clips with more changes keep the newest."""
+    """(N, 3, 3) float32: label, start, end; label -1 for none. Clips with more changes keep the newest."""
     labels: np.ndarray
     """(N,) int8: the true label."""
 
@@ -127,11 +133,13 @@ def clue_clips(
         labels=np.asarray(labels, np.int8),
     )
     for i, clip in enumerate(clips):
+        evidences, phases = measure(clip)
+        facts = clip_facts(clip, evidences, phases)
         for j, (stamp, face) in enumerate(zip(clip.stamps_ns, clip.faces, strict=True)):
             made.expression[i, j] = np.log(np.maximum(_expression(face), EXPRESSION_FLOOR))
             made.landmarks[i, j] = landmarks[i][j]
-            made.evidence[i, j] = clip_evidence(face, clip.baseline, (clip.stamp_ns - stamp) / SECOND_NS)
-        evidences, phases = measure(clip)
+            age_s = (clip.stamp_ns - stamp) / SECOND_NS
+            made.evidence[i, j] = np.append(frame_evidence(face, clip.baseline, age_s), facts)
         for e in evidences:
             onset = np.nan if e.onset_s is None else e.onset_s
             made.movements[i, UNIT_NUMBERS.index(e.unit)] = e.intensity, _TRENDS.index(e.trend), onset, e.offset_s

@@ -114,8 +114,10 @@ class ClueClipSource:
         if mining is None or not mining.config.evidence_dim:
             return
         rows = self.clips.evidence[:20_000].reshape(-1, self.clips.evidence.shape[-1])
-        mining.evidence_mean.copy_(torch.from_numpy(np.nanmean(rows, axis=0)))
-        mining.evidence_std.copy_(torch.from_numpy(np.maximum(np.nanstd(rows, axis=0), 1e-3)))
+        # Masked, because a fact may be unknown in every clip. Rare facts would be magnified without a floor.
+        known = np.ma.masked_invalid(rows)
+        mining.evidence_mean.copy_(torch.from_numpy(known.mean(axis=0).filled(0.0)))
+        mining.evidence_std.copy_(torch.from_numpy(np.maximum(known.std(axis=0).filled(1.0), 0.1)))
 
     def items(self, model: EmoLlama, stage_data: Mapping[str, Any], number: int) -> tuple[ClueItems, ClueItems]:
         """Return what a stage trains on, and what it is measured on.

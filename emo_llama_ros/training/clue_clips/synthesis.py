@@ -19,11 +19,11 @@ from emo_llama_ros.training.clue_clips.activation import UNITS
 from emo_llama_ros.training.clue_clips.clue_clips import ClueClips, clue_clips
 
 CHUNK = 512
-WITH_BASELINE = 0.6
+WITH_BASELINE = 0.55
 """Share of clips of people whose neutral face is known."""
 FULL_CLIPS = 0.75
 """Share of chunks with the node's default of 8 frames; the others have 1 to `max_frames`."""
-_EYE_EFFECTS = {5: 0.10, 43: -0.33, 7: -0.10, 6: -0.03, 12: -0.03}
+_EYE_EFFECTS = {5: 0.10, 43: -0.48, 7: -0.10, 6: -0.03, 12: -0.03}
 _NO_CROP = np.empty((0, 0, 3), np.uint8)
 
 
@@ -86,7 +86,8 @@ def _eye_openings(rng: np.random.Generator, moved: np.ndarray, resting: np.ndarr
     effect = np.array([_EYE_EFFECTS.get(unit, 0.0) for unit in UNITS])
     person = rng.normal(0.34, 0.035, (len(moved), 1))
     noise = rng.normal(0, 0.012, moved.shape[:2])
-    return person + moved @ effect + noise, person[:, 0] + resting @ effect
+    closed = 0.02
+    return (person + moved @ effect + noise).clip(closed), (person[:, 0] + resting @ effect).clip(closed)
 
 
 def _before_camera(rng: np.random.Generator, meshes: np.ndarray, still: np.ndarray) -> FloatArray:

@@ -74,12 +74,18 @@ def clip_labels(shares: np.ndarray, ages_s: np.ndarray) -> np.ndarray:
 
     Half of an emotion's apex is enough for its label: EMFACS codes events, not their strength.
     """
-    presence = np.minimum(shares * 2, 1.0)
-    presence[..., NEUTRAL] = 1 - np.minimum(presence[..., _EMOTIONS].sum(-1), 1.0)
+    presence = visible(shares)
     weight = 2.0 ** (-ages_s / HALF_LIFE_S)
     mass = (presence * weight[..., None]).sum(1)
     mass[:, _EMOTIONS] *= APEX_WEIGHT
     return mass.argmax(1)
+
+
+def visible(shares: np.ndarray) -> np.ndarray:
+    """Return how much of each label (…, 7) an observer sees: half of an emotion's apex shows it fully."""
+    presence = np.minimum(shares * 2, 1.0)
+    presence[..., NEUTRAL] = 1 - np.minimum(presence[..., _EMOTIONS].sum(-1), 1.0)
+    return presence
 
 
 def _pairs(rng: np.random.Generator, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

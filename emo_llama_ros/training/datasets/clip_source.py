@@ -7,15 +7,12 @@ from enum import Enum
 
 import numpy as np
 
-from emo_llama_ros.clips import SECOND_NS, Clip
+from emo_llama_ros.clips import Clip
 from emo_llama_ros.errors import BadParameter
-from emo_llama_ros.evidence import Evidence, Phase, phases_of
-from emo_llama_ros.faces.action_units import measured_units
 from emo_llama_ros.faces.alignment import PADDING_RGB, margin_crop
 from emo_llama_ros.faces.baseline import Baselines
 from emo_llama_ros.faces.face import Box, Face, FaceAnalyzer
 from emo_llama_ros.frames import Frame, RgbImage
-from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.options import Options
 from emo_llama_ros.training.datasets.sample import Dataset
 
@@ -63,13 +60,6 @@ def clip_of(
         faces=tuple(face for _, face in found),
         baseline=baselines.of(name),
     )
-
-
-def measure(clip: Clip) -> tuple[tuple[Evidence, ...], tuple[Phase, ...]]:
-    """Return the action units of a clip and the course of its expression, as the face networks measure them."""
-    read = [(s, f.expression) for s, f in zip(clip.stamps_ns, clip.faces, strict=True) if f.expression is not None]
-    ages_s = [(clip.stamp_ns - stamp) / SECOND_NS for stamp, _ in read]
-    return measured_units(clip), phases_of(ages_s, [expression.tolist() for _, expression in read], RAF_DB.labels)
 
 
 def _face(frame: Frame, faces: Faces, analyzer: FaceAnalyzer | None) -> Face | None:

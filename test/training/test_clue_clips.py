@@ -1,0 +1,74 @@
+"""The sampled clips of nano: what they look like, and that what is said about them holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emo_llama_ros.evaluation.faithfulness import Tally, check
+from emo_llama_ros.faces.priors import UNIT_NUMBERS
+from emo_llama_ros.labels import RAF_DB
+from emo_llama_ros.model.clip_priors import CLIP_EVIDENCE_NAMES
+from emo_llama_ros.training.clue_clips import dialogue, readings, recordings, synthesis, trajectories
+from emo_llama_ros.training.clue_clips.clue_clips import ClueClips
+
+RECORDINGS = Path(__file__).parents[2] / "config" / "train" / "nano_recordings.npz"
+
+
+@pytest.fixture(scope="module")
+def mean_face() -> np.ndarray:
+    return recordings.load(RECORDINGS)[1]
+
+
+@pytest.fixture(scope="module")
+def clips(mean_face: np.ndarray) -> ClueClips:
+    return synthesis.generate(synthesis.CHUNK, seed=3, max_frames=8, mean_face=mean_face, processes=1)
+
+
+def test_the_same_seed_gives_the_same_clips(clips: ClueClips, mean_face: np.ndarray) -> None:
+    again = synthesis.generate(synthesis.CHUNK, seed=3, max_frames=8, mean_face=mean_face, processes=1)
+    np.testing.assert_array_equal(clips.evidence, again.evidence)
+    np.testing.assert_array_equal(clips.expression, again.expression)
+
+
+def test_every_label_comes_about_as_often() -> None:
+    course = trajectories.sample(np.random.default_rng(0), 4000, 8)
+    shares = np.bincount(course.labels, minlength=7) / 4000
+    assert shares.min() > 0.08
+    assert shares.max() < 0.3
+
+
+def test_the_network_is_mostly_right_and_never_always() -> None:
+    rng = np.random.default_rng(0)
+    course = trajectories.sample(rng, 4000, 8)
+    newest = readings.sample(rng, course)[:, -1].argmax(-1)
+    right = (newest == trajectories.visible(course.shares[:, -1]).argmax(-1)).mean()
+    assert 0.8 < right < 0.97
+
+
+def test_sad_faces_may_close_their_eyes_and_draw_up_their_lip_corners(clips: ClueClips) -> None:
+    sad = clips.movements[clips.labels == RAF_DB.index("sadness")]
+    for unit in (12, 43):
+        assert (sad[:, UNIT_NUMBERS.index(unit), 0] > 0).mean() > 0.03
+
+
+def test_evidence_tells_what_is_said_of_the_clip(clips: ClueClips) -> None:
+    peaks = [CLIP_EVIDENCE_NAMES.index(f"au{unit}_peak") for unit in UNIT_NUMBERS]
+    np.testing.assert_allclose(np.nan_to_num(clips.evidence[:, 0, peaks]), clips.movements[:, :, 0], atol=1e-6)
+
+
+def test_everything_drawn_to_be_said_holds(clips: ClueClips) -> None:
+    rng, tally = np.random.default_rng(1), Tally()
+    for draw in range(2000):
+        facts = clips.facts(draw % len(clips), rng.dirichlet(np.full(7, 0.4)).tolist())
+        for answer in (dialogue.ask(rng, facts)[1], dialogue.reasoning(facts)):
+            tally.add(check(answer, facts.evidences, facts.probabilities, RAF_DB.labels, facts.phases))
+    assert tally.sentences > 3000
+    assert tally.share == 1.0, tally.examples
+
+
+def test_the_same_draw_gives_the_same_dialogue(clips: ClueClips) -> None:
+    facts = clips.facts(5, [0.05, 0.05, 0.05, 0.6, 0.15, 0.05, 0.05])
+    assert dialogue.ask(np.random.default_rng(4), facts) == dialogue.ask(np.random.default_rng(4), facts)
