@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -161,7 +162,7 @@ class EmoLlamaBackend:
         if not frames:
             return []
         try:
-            return self._read(frames)
+            return self._read(frames, clips)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -171,7 +172,7 @@ class EmoLlamaBackend:
         readings: list[tuple[int, Reading] | None] = []
         for clip in clips:
             try:
-                readings += self._read([self._inputs.of(clip, max(1, len(clip.faces) // 2))])
+                readings += self._read([self._inputs.of(clip, max(1, len(clip.faces) // 2))], [clip])
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -179,9 +180,11 @@ class EmoLlamaBackend:
                 self._release()
         return readings
 
-    def _read(self, frames: list[ClipFrames]) -> list[tuple[int, Reading] | None]:
-        counts = [len(clip.stamps_ns) for clip in frames]
-        readings = self._loaded_reader.score(frames, [self._dialogue.label_prompt(count) for count in counts])
+    def _read(self, frames: list[ClipFrames], clips: list[Clip]) -> list[tuple[int, Reading] | None]:
+        counts = [len(shown.stamps_ns) for shown in frames]
+        asked = zip(counts, clips, strict=True)
+        turns = [self._dialogue.label_prompt(count, self._context(clip)) for count, clip in asked]
+        readings = self._loaded_reader.score(frames, turns)
         return list(zip(counts, readings, strict=True))
 
     def _answer(self, clip: Clip, frames: int, reading: Reading) -> LabelAnswer:
@@ -196,8 +199,11 @@ class EmoLlamaBackend:
         label = max(range(len(probabilities)), key=probabilities.__getitem__)
         evidence = measured_units(clip)
         units = tuple(ActionUnit(e.unit, UNITS[e.unit].name, round(e.intensity, 3)) for e in evidence)
-        turns = [self._dialogue.label_turn(frames > 1, self._labels.labels[label])]
+        turns = [self._dialogue.label_turn(frames > 1, self._labels.labels[label], self._context(clip))]
         return LabelAnswer(probabilities, units, state=_Talk(frames, label, reading, turns))
+
+    def _context(self, clip: Clip) -> str:
+        return apparent_attributes(clip) if self._options.agr_prompt else ""
 
     # --- words ---
 
@@ -292,6 +298,23 @@ class EmoLlamaBackend:
     def _release(self) -> None:
         self._loaded_reader.release()
         release_memory()
+
+
+def apparent_attributes(clip: Clip) -> str:
+    """Return the sentence about age and gender as the face networks guess them, "" where they guess none.
+
+    The age is the decade of the median over the clip, the gender that of most frames. Race is never guessed here.
+    """
+    ages = [face.apparent_age for face in clip.faces if face.apparent_age is not None]
+    genders = [face.apparent_gender for face in clip.faces if face.apparent_gender]
+    age = gender = None
+    if ages:
+        decade = int(statistics.median(ages)) // 10 * 10
+        age = prompts.Attribute(f"{decade}-{decade + 9}-year-old", 1.0)
+    if genders:
+        most = max(sorted(set(genders)), key=genders.count)
+        gender = prompts.Attribute(most, genders.count(most) / len(genders))
+    return prompts.agr_sentence(age=age, gender=gender)
 
 
 def _failed(sentence: str) -> LabelAnswer:

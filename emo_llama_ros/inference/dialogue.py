@@ -38,13 +38,18 @@ class Dialogue:
             raise BadCheckpoint("The tokenizer cuts the labels differently after different questions.")
         self.trie = label_trie.build([ids[:-1] for ids in answers[True]], terminator=tokenizer.eos_id)
 
-    def label_turn(self, video: bool, answer: str | None = None) -> Turn:
-        """Return the turn that asks for the label of a clip of several frames (`video`) or of one."""
-        return prompts.label_turn(self.labels, video=video, answer=answer)
+    def label_turn(self, video: bool, answer: str | None = None, context: str = "") -> Turn:
+        """Return the turn that asks for the label of a clip of several frames (`video`) or of one.
 
-    def label_prompt(self, frames: int) -> Prompt:
+        `context` is a sentence for the language model alone, see `prompts.agr_sentence`.
+        """
+        return prompts.label_turn(self.labels, video=video, answer=answer, context=context)
+
+    def label_prompt(self, frames: int, context: str = "") -> Prompt:
         """Return the prompt whose answer is the label of a clip of `frames` frames."""
-        return self._label_prompts[frames > 1]
+        if not context:
+            return self._label_prompts[frames > 1]
+        return self.prompt([self.label_turn(frames > 1, context=context)])
 
     def reasoning_ids(self, frames: int, label: int) -> tuple[int, ...]:
         """Return what follows the label prompt until the reasons begin: the label, its end, and the question why."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 
 from emo_llama_ros import calibration, prompts  # noqa: E402
-from emo_llama_ros.backends.emo_llama import EmoLlamaBackend  # noqa: E402
+from emo_llama_ros.backends.emo_llama import EmoLlamaBackend, apparent_attributes  # noqa: E402
 from emo_llama_ros.backends.registry import make_backend  # noqa: E402
 from emo_llama_ros.errors import BadCheckpoint, EmoError, MissingModel, OutOfMemory  # noqa: E402
 from emo_llama_ros.estimate import Status  # noqa: E402
@@ -368,3 +369,32 @@ def test_a_model_with_its_own_calibration_uses_it(checkpoint, make_clip, tmp_pat
     other = make(folder, label_set="affectnet")
     assert other.info.calibration == "identity"
     assert any("raf-db" in note for note in other.notes)
+
+
+class TestApparentAttributes:
+    def test_age_is_a_decade_and_gender_that_of_most_frames(self, make_clip, make_face):
+        ages = [(34.0, "woman"), (38.0, "woman"), (41.0, "man")]
+        faces = tuple(make_face(i, apparent_age=age, apparent_gender=gender) for i, (age, gender) in enumerate(ages))
+        clip = replace(make_clip(frames=3), faces=faces)
+        assert apparent_attributes(clip) == "The person appears to be a 30-39-year-old woman."
+
+    def test_what_nobody_guessed_is_left_out(self, make_clip, make_face):
+        assert apparent_attributes(make_clip()) == ""
+        aged = replace(make_clip(frames=1), faces=(make_face(apparent_age=8.0),))
+        assert apparent_attributes(aged) == "The person appears to be a 0-9-year-old person."
+
+    def test_they_reach_the_model_only_when_asked_for(self, checkpoint, make_clip):
+        clip = make_clip(apparent_age=34.0, apparent_gender="woman")
+        off, on = (make(checkpoint(), agr_prompt=wanted).label([clip])[0].probabilities for wanted in (False, True))
+        without = make(checkpoint(), agr_prompt=True).label([make_clip()])[0].probabilities
+        assert off == pytest.approx(without, abs=1e-6)
+        assert on != pytest.approx(off, abs=1e-4)
+
+    def test_reasons_follow_the_prompt_that_held_them(self, checkpoint, make_clip):
+        backend = make(checkpoint(), agr_prompt=True)
+        clip = make_clip(apparent_age=34.0, apparent_gender="woman")
+        (answer,) = backend.label([clip])
+        at_once = "".join(backend.explain(clip, answer))
+        backend.label([make_clip(first=30, face_id="other")])  # takes the cache, so that the prompt is read again
+        (again,) = backend.label([clip])
+        assert "".join(backend.explain(clip, again)) == at_once
