@@ -111,9 +111,9 @@ class Tunable(nn.Module):
             return score(*batched_clips.run(self.model, labels, batch), num_items_in_batch)
         return score(*self._run(labels, **batch), num_items_in_batch)
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
-        """Trade time for memory in the language model; the trainer calls this."""
-        self.model.language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs)
+    def activation_checkpointing_enable(self, **options: Any) -> None:
+        """Trade time for memory in the language model; the trainer calls this with transformers' own options."""
+        self.model.language_model.activation_checkpointing_enable(**options)
         self.model.language_model.enable_input_require_grads()
 
     def train(self, mode: bool = True) -> Tunable:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from emo_llama_ros.training.sampling import BalancedSampler, balanced_weights
+from emo_llama_ros.training.sampling import BalancedSampler, balanced_weights, mixed_weights
 
 LABELS = ["happiness"] * 61 + ["contempt"]
 
@@ -33,3 +33,22 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 def test_weights_average_to_one():
     assert balanced_weights(LABELS, 0.5).mean().item() == pytest.approx(1.0)
     assert balanced_weights(LABELS, 0.5).dtype == torch.float64
+
+
+def test_kinds_come_in_their_shares_and_labels_evenly_within_each():
+    labels = ["happiness"] * 90 + ["fear"] * 10 + ["happiness"] * 15 + ["fear"] * 5
+    kinds = ["category"] * 100 + ["conversation"] * 20
+    weights = mixed_weights(labels, kinds, 1.0, {"conversation": 0.5})
+    assert weights[:100].sum().item() == pytest.approx(weights[100:].sum().item())
+    assert weights[:90].sum().item() == pytest.approx(weights[90:100].sum().item())
+    assert weights[100:115].sum().item() == pytest.approx(weights[115:].sum().item())
+
+
+def test_without_shares_or_balance_all_records_weigh_the_same():
+    weights = mixed_weights(["a", "b", "b"], ["category", "conversation", "category"], 0.0)
+    assert torch.equal(weights, torch.ones(3, dtype=torch.float64))
+
+
+def test_a_kind_that_does_not_occur_leaves_its_share_to_the_others():
+    weights = mixed_weights(["a", "b"], ["category", "category"], 0.0, {"conversation": 0.5})
+    assert torch.equal(weights, torch.ones(2, dtype=torch.float64))
