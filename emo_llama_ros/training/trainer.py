@@ -50,7 +50,7 @@ def fit(
     arguments = _arguments(stage, folder, seed, smoke)
     tunable = Tunable(model)
     scaled = [replace(g, learning_rate=g.learning_rate * stage.learning_rate_factor) for g in groups]
-    parameters = trainable_groups(tunable, scaled)
+    parameters = trainable_groups(tunable, scaled, masters=arguments.bf16)
     trainer = AnswerTrainer(
         model=tunable,
         args=arguments,
@@ -76,11 +76,13 @@ def fit(
     return figures
 
 
-def trainable_groups(model: nn.Module, groups: Sequence[ParameterGroup]) -> list[dict[str, Any]]:
+def trainable_groups(
+    model: nn.Module, groups: Sequence[ParameterGroup], *, masters: bool = False
+) -> list[dict[str, Any]]:
     """Let the groups train and freeze everything else; return the optimizer's parameter groups.
 
     A parameter belongs to the first group with a module that is a dotted part of its name. Biases and norms are never
-    decayed. Raise BadParameter for a group that matches nothing.
+    decayed. `masters` holds what trains in float32. Raise BadParameter for a group that matches nothing.
     """
     members: dict[str, dict[bool, list[nn.Parameter]]] = {g.name: {True: [], False: []} for g in groups}
     for name, parameter in model.named_parameters():
@@ -88,6 +90,9 @@ def trainable_groups(model: nn.Module, groups: Sequence[ParameterGroup]) -> list
         # Quantized weights are integers: they cannot train, whatever group names them.
         parameter.requires_grad_(group is not None and parameter.is_floating_point())
         if group is not None and parameter.requires_grad:
+            # Steps are smaller than the gaps between 16-bit numbers; autocast computes in them nevertheless.
+            if masters:
+                parameter.data = parameter.data.float()
             members[group.name][parameter.ndim > 1].append(parameter)
     for group in groups:
         if not any(members[group.name].values()):

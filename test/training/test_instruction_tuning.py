@@ -103,7 +103,7 @@ def test_a_new_clue_qformer_starts_as_the_main_one(base, records, trained, tmp_p
 @pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_sixteen_items_are_learned_and_survive_saving_reloading_and_quantizing(base, records, tmp_path):
-    recipe = miniature(RECIPE, base, records, quantization="none", steps=100, rate=3e-3, **QUICK)
+    recipe = miniature(RECIPE, base, records, quantization="none", steps=60, rate=3e-3, **QUICK)
     result = run.train(recipe, tmp_path / "run")
     assert result.figures["eval_answer_accuracy"] == 1.0
     assert result.figures["eval_token_accuracy"] == 1.0
