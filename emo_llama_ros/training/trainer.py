@@ -172,6 +172,8 @@ def _arguments(stage: Stage, folder: Path, seed: int, smoke: bool) -> TrainingAr
         "output_dir": str(folder),
         "seed": seed,
         "data_seed": seed,
+        # Without it, processes on CPUs would not find each other.
+        "use_cpu": bool(values.get("use_cpu")) or not torch.cuda.is_available(),
         "bf16": bool(values.get("bf16")) and torch.cuda.is_available(),
         "dataloader_num_workers": loaders,
         "dataloader_pin_memory": torch.cuda.is_available(),
