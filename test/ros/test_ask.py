@@ -52,15 +52,17 @@ def asker(corner, active):
     asker.client.destroy()
 
 
-def answer(engine, estimate, number=0, text="Because of the smile."):
-    """Let the engine answer its question from another thread, as real engines do."""
+def answer(engine, estimate, number=0, text="Because of the smile.", said=True, final=True):
+    """Let the engine answer its question from another thread, as real engines do: the words, and the final estimate."""
     _, on_estimate, on_text, _ = engine.questions[number]
 
     def speak():
-        on_estimate(estimate(stage=Stage.LABEL, label="happiness"))
-        for word in text.split():
-            on_text(word + " ")
-        on_estimate(estimate(stage=Stage.FINAL, label="happiness", reasoning=text))
+        if said:
+            on_estimate(estimate(stage=Stage.LABEL, label="happiness"))
+            for word in text.split():
+                on_text(word + " ")
+        if final:
+            on_estimate(estimate(stage=Stage.FINAL, label="happiness", reasoning=text))
 
     thread = threading.Thread(target=speak)
     thread.start()
@@ -73,17 +75,19 @@ def test_a_question_gets_label_text_and_answer(corner, active, asker, estimate):
     corner.until(lambda: active.questions, "the question")
     question = active.questions[0][0]
     assert (question.face_id, question.text, question.timeout_s) == ("a", "Why?", 3.5)
-    answer(active, estimate)
+    # rclpy's client forgets the feedback of a goal whose result has come, so the result waits for the feedback here.
+    answer(active, estimate, final=False)
+    corner.until(lambda: len(asker.feedback) == 5, "the feedback")
+    assert asker.feedback[0].estimate.label == "happiness"
+    assert asker.feedback[0].partial_answer == ""
+    assert asker.feedback[-1].partial_answer == "Because of the smile. "
+    answer(active, estimate, said=False)
     status, result = asker.result(handle)
     assert status == SUCCEEDED
     assert result.success
     assert (result.message, result.answer) == ("", "Because of the smile.")
     assert result.estimate.label == "happiness"
     assert result.estimate.stage == Stage.FINAL
-    corner.until(lambda: len(asker.feedback) >= 5, "the feedback")
-    assert asker.feedback[0].estimate.label == "happiness"
-    assert asker.feedback[0].partial_answer == ""
-    assert asker.feedback[-1].partial_answer == "Because of the smile. "
 
 
 def test_without_a_question_there_is_an_estimate_and_no_answer(corner, active, asker, estimate):
