@@ -48,7 +48,7 @@ _WIDTH_IN, _PANEL_IN, _THUMBNAILS_IN, _NOBODY_IN, _HEAD_IN, _FOOT_IN = 12.0, 1.7
 _LEFT_IN, _RIGHT_IN = 0.75, 0.25
 _BAND = (1.06, 0.17)  # bottom and height of the label band, where the areas fill 0 to 1
 _LARGEST_GAP_S = 1.5
-_LETTER_IN = 0.085
+_LETTER_IN = 0.1
 
 
 @dataclass(frozen=True, slots=True)
