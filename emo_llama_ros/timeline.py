@@ -48,7 +48,7 @@ _WIDTH_IN, _PANEL_IN, _THUMBNAILS_IN, _NOBODY_IN, _HEAD_IN, _FOOT_IN = 12.0, 1.7
 _LEFT_IN, _RIGHT_IN = 0.75, 0.25
 _BAND = (1.06, 0.17)  # bottom and height of the label band, where the areas fill 0 to 1
 _LARGEST_GAP_S = 1.5
-_LETTER_IN = 0.1
+_LETTER_IN = 0.085
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +125,9 @@ def _draw_person(panel: Axes, estimates: Sequence[Estimate], recording: Recordin
     inches_per_second = (_WIDTH_IN - _LEFT_IN - _RIGHT_IN) / max(recording.seconds(recording.end_ns), 0.1)
     for run in _runs(estimates, recording):
         times = [recording.seconds(e.stamp_ns) for e in run]
-        # An estimate holds until the next one; the last one of a run holds as long as its neighbours did.
+        # An estimate holds until the next one; the last one of a run as long as its neighbours did, or to the end.
         hold = float(np.median(np.diff(times))) if len(times) > 1 else 0.5
-        edges = [*times, times[-1] + hold]
+        edges = [*times, max(times[-1], min(times[-1] + hold, recording.seconds(recording.end_ns)))]
         _draw_areas(panel, run, edges)
         _draw_band(panel, run, edges, inches_per_second)
     panel.set_ylim(0, sum(_BAND))
