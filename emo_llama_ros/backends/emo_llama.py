@@ -16,8 +16,9 @@ from emo_llama_ros.backends.backend import LabelAnswer, ModelInfo
 from emo_llama_ros.clips import Clip
 from emo_llama_ros.errors import BadCheckpoint, EmoError, MissingModel, OutOfMemory
 from emo_llama_ros.estimate import ActionUnit, Status
-from emo_llama_ros.evidence import UNITS
+from emo_llama_ros.evidence import UNITS, evidence_note
 from emo_llama_ros.faces.action_units import measured_units
+from emo_llama_ros.faces.clip_measures import clip_facts
 from emo_llama_ros.inference.clip_inputs import ClipInputs
 from emo_llama_ros.inference.clip_reader import ClipReader, Reading
 from emo_llama_ros.inference.cpu_format import Format, choose_format
@@ -51,8 +52,15 @@ class _Talk:
     frames: int
     label: int
     reading: Reading
+    note: str = ""
+    """What the model is told of the measured facts, "" for a model that was not trained with notes."""
     turns: list[Turn] = field(default_factory=list)
     """All turns so far, the label's included; every one has its answer."""
+
+    def asked(self, question: str) -> list[Turn]:
+        """Return the conversation with one more question; the note stands before the first after the label's."""
+        label, first, *later = [*self.turns, _turn(question, None)]
+        return [label, replace(first, context=self.note), *later]
 
 
 class EmoLlamaBackend:
@@ -91,6 +99,7 @@ class EmoLlamaBackend:
                 placement.device,
             )
             self._inputs = ClipInputs(model.config, placement.device, placement.dtype)
+            self._reads_notes = model.config.evidence_note
             self._calibration, calibrated = self._find_calibration(folder)
             self._reader = ClipReader(model, self._dialogue.trie)
             mode: Mode = options.performance  # type: ignore[assignment]
@@ -200,7 +209,8 @@ class EmoLlamaBackend:
         evidence = measured_units(clip)
         units = tuple(ActionUnit(e.unit, UNITS[e.unit].name, round(e.intensity, 3)) for e in evidence)
         turns = [self._dialogue.label_turn(frames > 1, self._labels.labels[label], self._context(clip))]
-        return LabelAnswer(probabilities, units, state=_Talk(frames, label, reading, turns))
+        note = evidence_note(clip_facts(clip, self._labels.labels, probabilities)) if self._reads_notes else ""
+        return LabelAnswer(probabilities, units, state=_Talk(frames, label, reading, note, turns))
 
     def _context(self, clip: Clip) -> str:
         return apparent_attributes(clip) if self._options.agr_prompt else ""
@@ -214,15 +224,15 @@ class EmoLlamaBackend:
         reader, dialogue = self._loaded_reader, self._dialogue
         if not question and len(talk.turns) == 1:
             # The usual case: the keys and values of the label pass are still there.
-            reading, more = talk.reading, dialogue.reasoning_ids(talk.frames, talk.label)
+            reading, more = talk.reading, dialogue.reasoning_ids(talk.frames, talk.label, talk.note)
         else:
-            asked = [*talk.turns, _turn(question, None)]
             while True:
+                asked = talk.asked(question)
                 prompt = dialogue.prompt(asked, asked[-1].question)
                 room = self._room(len(prompt.head_ids) + len(prompt.tail_ids) + len(talk.reading.embeds))
-                if room >= 1 or len(asked) <= 2:
+                if room >= 1 or len(talk.turns) == 1:
                     break
-                del asked[1]  # the oldest turn after the label's
+                del talk.turns[1]  # the oldest after the label's
             reading, more = reader.read(self._inputs.of(clip, talk.frames), prompt), ()
         length = len(reading.head_ids) + len(reading.embeds) + len(more)
         tokens = min(self._options.max_reasoning_tokens, self._room(length))

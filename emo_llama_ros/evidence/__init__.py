@@ -6,7 +6,8 @@
 
 from emo_llama_ros.evidence.claims import About, Claim, holds
 from emo_llama_ros.evidence.course import phases_of
-from emo_llama_ros.evidence.facts import Evidence, Phase, Trend
+from emo_llama_ros.evidence.facts import ClipFacts, Evidence, Phase, Trend
+from emo_llama_ros.evidence.note import evidence_note
 from emo_llama_ros.evidence.reading import parse, sentences
 from emo_llama_ros.evidence.vocabulary import TYPICAL, UNITS, Unit
 from emo_llama_ros.evidence.wording import (
@@ -23,6 +24,7 @@ __all__ = [
     "UNITS",
     "About",
     "Claim",
+    "ClipFacts",
     "Evidence",
     "Phase",
     "Trend",
@@ -30,6 +32,7 @@ __all__ = [
     "change_sentences",
     "describe",
     "describe_changes",
+    "evidence_note",
     "holds",
     "label_sentence",
     "movement_sentence",

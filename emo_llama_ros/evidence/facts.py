@@ -36,3 +36,38 @@ class Phase:
     label: str
     start_s: float
     end_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFacts:
+    """All that may be said about a clip: what was measured, and what the model made of it."""
+
+    evidences: tuple[Evidence, ...]
+    """The strongest first."""
+    unknown: frozenset[int]
+    """Units that could not be measured in this clip."""
+    readable: bool
+    """False where the face was too small, turned, blurred, dark or cut off to measure any unit."""
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    """Calibrated, in the order of `labels`."""
+    phases: tuple[Phase, ...]
+    """The clip's labels over time, oldest first."""
+    span_s: float
+    """Age of the oldest frame; 0 for a single image."""
+
+    @property
+    def label(self) -> str:
+        """The most probable label."""
+        return self.labels[max(range(len(self.labels)), key=self.probabilities.__getitem__)]
+
+    @property
+    def still(self) -> bool:
+        """Whether this is one image, of which nothing can be said about time."""
+        return self.span_s == 0
+
+    @property
+    def course(self) -> tuple[Phase, ...]:
+        """The phases that may be told: none of a single image, and none that would contradict the label."""
+        told = not self.still and self.label in {phase.label for phase in self.phases}
+        return self.phases if told else ()

@@ -32,7 +32,6 @@ class Dialogue:
         self.labels, self.tokenizer = labels, tokenizer
         self._prompt_tokenizer, self._device = prompt_tokenizer, device
         self._label_prompts = {video: self.prompt([self.label_turn(video)]) for video in (True, False)}
-        self._reasons: dict[tuple[bool, int], tuple[int, ...]] = {}
         answers = {video: [self._answer_ids(video, label) for label in labels.labels] for video in (True, False)}
         if answers[True] != answers[False]:
             raise BadCheckpoint("The tokenizer cuts the labels differently after different questions.")
@@ -51,13 +50,13 @@ class Dialogue:
             return self._label_prompts[frames > 1]
         return self.prompt([self.label_turn(frames > 1, context=context)])
 
-    def reasoning_ids(self, frames: int, label: int) -> tuple[int, ...]:
-        """Return what follows the label prompt until the reasons begin: the label, its end, and the question why."""
-        key = (frames > 1, label)
-        if key not in self._reasons:
-            turns = [self.label_turn(frames > 1, self.labels.labels[label]), prompts.reasoning_turn()]
-            self._reasons[key] = self._after(self._label_prompts[frames > 1], turns)
-        return self._reasons[key]
+    def reasoning_ids(self, frames: int, label: int, note: str = "") -> tuple[int, ...]:
+        """Return what follows the label prompt until the reasons begin: the label, its end, and the question why.
+
+        `note` is an evidence note that comes before the question.
+        """
+        turns = [self.label_turn(frames > 1, self.labels.labels[label]), prompts.reasoning_turn(context=note)]
+        return self._after(self._label_prompts[frames > 1], turns)
 
     def prompt(self, turns: Sequence[Turn], words: str = "") -> Prompt:
         """Tokenize a conversation that shows the clip once; the Q-Formers read it under `words`.

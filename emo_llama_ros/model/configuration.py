@@ -98,6 +98,8 @@ class FaceConfig:
     landmark_regions: tuple[int, ...] = IBUG_68
     """Local clue: number of landmarks in each face region, in order; empty when landmarks are not used."""
     landmark_hidden_size: int = 256
+    landmark_pooling: bool = False
+    """True: each region is one local clue, the mean of its points after the attention; False: each point is one."""
     evidence_dim: int = 0
     """Entries of a vector of measured facts (expression probabilities, action units, …); NaN marks an unknown entry."""
     evidence_hidden_size: int = 256
@@ -152,6 +154,8 @@ class EmoLlamaConfig:
     """'pad' pads images (never video frames) to a square; anything else cuts the sides off."""
     visual_norm_eps: float = 1e-5
     """Of the layer norm between vision tower and Q-Former."""
+    evidence_note: bool = False
+    """The model was trained to read the measured facts as words, before the first question after the label's."""
 
     def __post_init__(self) -> None:
         if (self.vision is None) != (self.qformer is None):

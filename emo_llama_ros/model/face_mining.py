@@ -107,10 +107,10 @@ class FaceInfoMining(nn.Module):
             self.evidence_position = _table(config.evidence_tokens, width)
 
     def forward(self, priors: FacePriors) -> Tensor:
-        """Return clue tokens (N, C, W) of N valid faces: one global, then the landmarks, then the evidence.
+        """Return clue tokens (N, C, W) of N valid faces: one global, then the local ones, then the evidence.
 
-        Without landmarks the global tokens are the clues as they are. Raise ValueError where a clue is missing or not
-        finite; evidence may be NaN.
+        Local clues are the landmarks, or their regions. Without landmarks the global tokens are the clues as they are.
+        Raise ValueError where a clue is missing or not finite; evidence may be NaN.
         """
         for name, size in (("embedding", self.config.embedding_dim), ("landmarks", self.config.num_landmarks)):
             clue = getattr(priors, name)
@@ -127,9 +127,11 @@ class FaceInfoMining(nn.Module):
             pooled = face.mean(dim=1, keepdim=True)  # (N, 1, W)
             seen, _ = self.global_attention(pooled, points, points, need_weights=False)
             detail, _ = self.local_attention(points, face, face, need_weights=False)
-            clues += [self.fused_global_norm(pooled + seen), self.local_norm(points + detail)]
-        else:
-            clues += [part for part in (face, points) if part is not None]
+            face, points = self.fused_global_norm(pooled + seen), self.local_norm(points + detail)
+        if points is not None and config.landmark_pooling:
+            regions = points.split(config.landmark_regions, dim=1)
+            points = torch.stack([region.mean(dim=1) for region in regions], dim=1)  # (N, R, W)
+        clues += [part for part in (face, points) if part is not None]
         if config.evidence_dim:
             clues.append(self._evidence(priors))
         return torch.cat(clues, dim=1)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch.utils.data import Sampler
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 
 def balanced_weights(labels: Sequence[str], balance: float) -> torch.Tensor:
@@ -66,3 +67,30 @@ class BalancedSampler(Sampler[int]):
         else:
             order = torch.multinomial(self._weights, len(self._weights), replacement=True, generator=generator)
         yield from order.tolist()
+
+
+class LengthGroupedSampler(Sampler[int]):
+    """Draws every index once, in batches of about the same length, so that little is computed on padding.
+
+    Batches come in random order; order and batches depend on `seed` and the epoch alone.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self._lengths, self._batch_size = list(lengths), batch_size
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; the trainer calls this."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed + 1_000_003 * self._epoch)
+        order = get_length_grouped_indices(self._lengths, self._batch_size, generator=generator)
+        batches = [order[i : i + self._batch_size] for i in range(0, len(order), self._batch_size)]
+        # Within each of the library's blocks the longest comes first, which a schedule of few steps would notice.
+        for i in torch.randperm(len(batches), generator=generator).tolist():
+            yield from batches[i]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,9 @@ import pytest
 from emo_llama_ros.evaluation.faithfulness import Tally, check
 from emo_llama_ros.faces.priors import UNIT_NUMBERS
 from emo_llama_ros.labels import RAF_DB
-from emo_llama_ros.model.clip_priors import CLIP_EVIDENCE_NAMES
 from emo_llama_ros.training.clue_clips import dialogue, readings, recordings, synthesis, trajectories
 from emo_llama_ros.training.clue_clips.clue_clips import ClueClips
+from emo_llama_ros.training.clue_clips.items import ClueItems
 
 RECORDINGS = Path(__file__).parents[2] / "config" / "train" / "nano_recordings.npz"
 
@@ -54,21 +55,36 @@ def test_sad_faces_may_close_their_eyes_and_draw_up_their_lip_corners(clips: Clu
         assert (sad[:, UNIT_NUMBERS.index(unit), 0] > 0).mean() > 0.03
 
 
-def test_evidence_tells_what_is_said_of_the_clip(clips: ClueClips) -> None:
-    peaks = [CLIP_EVIDENCE_NAMES.index(f"au{unit}_peak") for unit in UNIT_NUMBERS]
-    np.testing.assert_allclose(np.nan_to_num(clips.evidence[:, 0, peaks]), clips.movements[:, :, 0], atol=1e-6)
-
-
 def test_everything_drawn_to_be_said_holds(clips: ClueClips) -> None:
     rng, tally = np.random.default_rng(1), Tally()
     for draw in range(2000):
-        facts = clips.facts(draw % len(clips), rng.dirichlet(np.full(7, 0.4)).tolist())
+        facts = clips.facts(draw % len(clips), RAF_DB.labels, rng.dirichlet(np.full(7, 0.4)).tolist())
         for answer in (dialogue.ask(rng, facts)[1], dialogue.reasoning(facts)):
             tally.add(check(answer, facts.evidences, facts.probabilities, RAF_DB.labels, facts.phases))
     assert tally.sentences > 3000
     assert tally.share == 1.0, tally.examples
 
 
+def test_a_conversation_shows_the_note_once_and_says_only_what_stands_in_it(clips: ClueClips) -> None:
+    items = ClueItems(clips, 300, seed=2, conversations=1.0)
+    numbers = re.compile(r"\d\.\d s|AU\d+")
+    for i in range(len(items)):
+        label, first, *later = items[i].turns
+        assert first.context.startswith("Measured ")
+        assert not label.context
+        assert not any(turn.context for turn in later)
+        for turn in (first, *later):
+            assert turn.answer is not None
+            said = set(numbers.findall(turn.answer)) - {f"{s:.1f} s" for s in (0.5, 1.0, 1.5, 2.0)}
+            assert said <= set(numbers.findall(first.context)), (first.context, turn.answer)
+
+
+def test_lengths_order_items_as_their_tokens_do(clips: ClueClips) -> None:
+    items = ClueItems(clips, 64, seed=2, conversations=0.5)
+    said = [sum(len(t.context + t.question + (t.answer or "")) for t in items[i].turns) for i in range(64)]
+    assert items.lengths() == said
+
+
 def test_the_same_draw_gives_the_same_dialogue(clips: ClueClips) -> None:
-    facts = clips.facts(5, [0.05, 0.05, 0.05, 0.6, 0.15, 0.05, 0.05])
+    facts = clips.facts(5, RAF_DB.labels, [0.05, 0.05, 0.05, 0.6, 0.15, 0.05, 0.05])
     assert dialogue.ask(np.random.default_rng(4), facts) == dialogue.ask(np.random.default_rng(4), facts)

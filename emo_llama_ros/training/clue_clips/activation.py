@@ -45,7 +45,7 @@ def sample(rng: np.random.Generator, trajectories: Trajectories) -> tuple[np.nda
             continue
         probability = np.array([SHARES[name].get(unit, 0.0) for unit in UNITS])
         # From displays that follow the table to such that have nothing to do with it.
-        loose = rng.beta(1.2, 1.2, (n, 1))
+        loose = rng.beta(1.8, 1.2, (n, 1))
         used = rng.random((n, len(UNITS))) < (1 - loose) * probability + loose * _ANY
         weight = used * rng.beta(4.0, 1.8, (n, len(UNITS)))
         # Units do not begin together: each follows the display with its own exponent.

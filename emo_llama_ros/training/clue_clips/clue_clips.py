@@ -10,25 +10,19 @@ import numpy as np
 import torch
 
 from emo_llama_ros.clips import SECOND_NS, Clip
-from emo_llama_ros.evidence import Evidence, Phase, Trend
+from emo_llama_ros.evidence import ClipFacts, Evidence, Phase, Trend
 from emo_llama_ros.faces.action_units import MEASURED, NEEDS_BASELINE
 from emo_llama_ros.faces.clip_measures import measure
 from emo_llama_ros.faces.face import Face, FloatArray
 from emo_llama_ros.faces.priors import IBUG_68, UNIT_NUMBERS
 from emo_llama_ros.labels import RAF_DB
-from emo_llama_ros.model.clip_priors import (
-    CLIP_EVIDENCE_NAMES,
-    EXPRESSION_FLOOR,
-    TOLD_PHASES,
-    clip_facts,
-    frame_evidence,
-)
+from emo_llama_ros.model.clip_priors import EXPRESSION_FLOOR, FRAME_EVIDENCE_NAMES, frame_evidence
 from emo_llama_ros.model.face_mining import FacePriors
-from emo_llama_ros.training.clue_clips.dialogue import Facts
 
-MAX_PHASES = TOLD_PHASES
+MAX_PHASES = 4
+"""Clips with more changes keep the newest; at 8 frames there cannot be more."""
 _TRENDS = tuple(Trend)
-_HAS_BASELINE = CLIP_EVIDENCE_NAMES.index("has_baseline")
+_HAS_BASELINE = FRAME_EVIDENCE_NAMES.index("has_baseline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +38,11 @@ class ClueClips:
     landmarks: np.ndarray
     """(N, F, 68, 2) float16, crop coordinates."""
     evidence: np.ndarray
-    """(N, F, M) float32, named by CLIP_EVIDENCE_NAMES."""
+    """(N, F, M) float32, named by FRAME_EVIDENCE_NAMES."""
     movements: np.ndarray
     """(N, U, 4) float32 for UNIT_NUMBERS: intensity (0 where it does not show), trend, onset (NaN for none), offset."""
     phases: np.ndarray
-    """(N, 3, 3) float32: label, start, end; label -1 for none. Clips with more changes keep the newest."""
+    """(N, 4, 3) float32: label, start, end; label -1 for none."""
     labels: np.ndarray
     """(N,) int8: the true label."""
 
@@ -65,33 +59,38 @@ class ClueClips:
             torch.from_numpy(self.evidence[i, used]),
         )
 
-    def facts(self, i: int, probabilities: Sequence[float]) -> Facts:
-        """Return what may be said about clip `i`, given the model's own calibrated probabilities."""
+    def facts(self, i: int, labels: Sequence[str], probabilities: Sequence[float]) -> ClipFacts:
+        """Return what may be said about clip `i`, given what a model made of it.
+
+        Numbers are rounded as a note writes them, so that an answer never hangs on digits that the model cannot see.
+        """
         evidences = tuple(
             Evidence(
                 unit,
-                float(intensity),
+                round(float(intensity), 2),
                 _TRENDS[int(trend)],
-                None if np.isnan(onset) else float(onset),
-                float(offset),
+                None if np.isnan(onset) else round(float(onset), 1),
+                round(float(offset), 1),
             )
             for unit, (intensity, trend, onset, offset) in zip(UNIT_NUMBERS, self.movements[i], strict=True)
             if intensity > 0
         )
         phases = tuple(
-            Phase(RAF_DB.labels[int(label)], float(start), float(end))
+            Phase(RAF_DB.labels[int(label)], round(float(start), 1), round(float(end), 1))
             for label, start, end in self.phases[i]
             if label >= 0
         )
         known = self.evidence[i, : int(self.frames[i]), _HAS_BASELINE]
-        unknown = MEASURED if np.isnan(known).all() else NEEDS_BASELINE if np.nanmax(known) == 0 else frozenset()
-        return Facts(
+        readable = not np.isnan(known).all()
+        unknown = MEASURED if not readable else NEEDS_BASELINE if np.nanmax(known) == 0 else frozenset()
+        return ClipFacts(
             tuple(sorted(evidences, key=lambda e: -e.intensity)),
             frozenset(unknown),
-            tuple(probabilities),
+            readable,
+            tuple(labels),
+            tuple(round(p, 2) for p in probabilities),
             phases,
-            float(self.span_s[i]),
-            still=int(self.frames[i]) == 1,
+            round(float(self.span_s[i]), 1),
         )
 
     def take(self, indices: Sequence[int] | np.ndarray) -> ClueClips:
@@ -127,19 +126,18 @@ def clue_clips(
         span_s=np.array([(clip.stamp_ns - clip.start_ns) / SECOND_NS for clip in clips], np.float32),
         expression=np.zeros((n, f, len(RAF_DB.labels)), np.float16),
         landmarks=np.zeros((n, f, len(IBUG_68), 2), np.float16),
-        evidence=np.full((n, f, len(CLIP_EVIDENCE_NAMES)), np.nan, np.float32),
+        evidence=np.full((n, f, len(FRAME_EVIDENCE_NAMES)), np.nan, np.float32),
         movements=np.zeros((n, len(UNIT_NUMBERS), 4), np.float32),
         phases=np.full((n, MAX_PHASES, 3), -1, np.float32),
         labels=np.asarray(labels, np.int8),
     )
     for i, clip in enumerate(clips):
         evidences, phases = measure(clip)
-        facts = clip_facts(clip, evidences, phases)
         for j, (stamp, face) in enumerate(zip(clip.stamps_ns, clip.faces, strict=True)):
             made.expression[i, j] = np.log(np.maximum(_expression(face), EXPRESSION_FLOOR))
             made.landmarks[i, j] = landmarks[i][j]
             age_s = (clip.stamp_ns - stamp) / SECOND_NS
-            made.evidence[i, j] = np.append(frame_evidence(face, clip.baseline, age_s), facts)
+            made.evidence[i, j] = frame_evidence(face, clip.baseline, age_s)
         for e in evidences:
             onset = np.nan if e.onset_s is None else e.onset_s
             made.movements[i, UNIT_NUMBERS.index(e.unit)] = e.intensity, _TRENDS.index(e.trend), onset, e.offset_s

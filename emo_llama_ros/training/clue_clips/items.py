@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch.utils.data import Dataset
 
+from emo_llama_ros.evidence import evidence_note
 from emo_llama_ros.labels import AFFECTNET, AFFECTNET_7, DFEW, FERPLUS, FERV39K, MAFW, RAF_DB, LabelSet
 from emo_llama_ros.prompts import REASONING_QUESTION, Turn, label_turn, reasoning_turn
 from emo_llama_ros.training.clue_clips import dialogue
@@ -17,16 +18,19 @@ _OTHER_SETS = (AFFECTNET, AFFECTNET_7, DFEW, FERPLUS, FERV39K, MAFW)
 _OWN_SET = 0.6
 _OWN_ORDER = 0.8
 """Shares of category questions with RAF-DB's labels, and with a published set at all; the rest are drawn at random."""
-_AGAIN = 0.25
-"""Share of conversations in which the reasons were given before another question."""
+_OWN_WORDS = 0.85
+"""Share of conversations about RAF-DB's labels."""
+_REASONS_FIRST = 0.55
+"""Share of conversations that ask for the reasons before anything else, as the node does."""
+_MOST_QUESTIONS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class ClueItems(Dataset[Item]):
     """`length` items about `clips`, item i about clip i modulo their number.
 
-    Category items ask for the true label. Conversation items go on from the model's own label: what they say of
-    certainty is `posteriors`, what the model itself made of the clips, so that words and published numbers agree.
+    Category items ask for the true label. Conversation items go on from a label that is given, with a note of what was
+    measured: what the words say of certainty is what the note says.
     """
 
     clips: ClueClips
@@ -34,51 +38,70 @@ class ClueItems(Dataset[Item]):
     seed: int
     conversations: float = 0.0
     """Share of conversation items."""
-    posteriors: np.ndarray | None = None
-    """(N, 7) calibrated probabilities of RAF-DB's labels; needed for conversations."""
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> Item:
+        turns, label, words = self._turns(index)
+        priors = self.clips.priors(self._clip(index))
+        return Item(turns, label, face_priors=priors, words=words, given=len(turns) > 1)
+
+    def lengths(self) -> list[int]:
+        """Return about how long each item is, in characters."""
+        return [sum(map(len, (said for turn in self._turns(i)[0] for said in _said(turn)))) for i in range(len(self))]
+
+    def _clip(self, index: int) -> int:
+        return index % len(self.clips)
+
+    def _turns(self, index: int) -> tuple[tuple[Turn, ...], str, str]:
+        """Return the conversation of an item, the label in it, and what the Q-Formers read under (see `Item.words`)."""
         rng = np.random.default_rng((self.seed, index))
-        clip = index % len(self.clips)
-        if rng.random() < self.conversations:
-            return self._conversation(rng, clip)
-        return self._category(rng, clip)
+        clip = self._clip(index)
+        if rng.random() >= self.conversations:
+            label = RAF_DB.labels[int(self.clips.labels[clip])]
+            return (label_turn(_label_set(rng, label), video=self._is_video(clip), answer=label),), label, ""
+        return self._conversation(rng, clip)
 
-    def _category(self, rng: np.random.Generator, clip: int) -> Item:
-        label = RAF_DB.labels[int(self.clips.labels[clip])]
-        turn = label_turn(_label_set(rng, label), video=self._is_video(clip), answer=label)
-        return Item((turn,), label, face_priors=self.clips.priors(clip))
-
-    def _conversation(self, rng: np.random.Generator, clip: int) -> Item:
-        assert self.posteriors is not None
-        facts = self.clips.facts(clip, self.posteriors[clip].tolist())
-        turns = [label_turn(RAF_DB, video=self._is_video(clip), answer=facts.label)]
-        reasons = reasoning_turn(dialogue.reasoning(facts))
-        words = ""
-        if rng.random() < 0.5:
-            turns.append(reasons)
-        else:
-            question, answer = dialogue.ask(rng, facts)
-            if rng.random() < _AGAIN:
-                turns.append(reasons)
-            turns.append(Turn(question, answer, image="none"))
-            words = question
-        if rng.random() < 0.05:
-            words = REASONING_QUESTION
-        priors = self.clips.priors(clip)
-        return Item(tuple(turns), facts.label, face_priors=priors, words=words, given=1)
+    def _conversation(self, rng: np.random.Generator, clip: int) -> tuple[tuple[Turn, ...], str, str]:
+        label_set = RAF_DB if rng.random() < _OWN_WORDS else _OTHER_SETS[int(rng.integers(len(_OTHER_SETS)))]
+        read = self.clips.expression[clip, : int(self.clips.frames[clip])]
+        facts = self.clips.facts(clip, label_set.labels, belief(rng, read, label_set))
+        label = label_turn(label_set, video=self._is_video(clip), answer=facts.label)
+        talk: list[Turn] = []
+        if rng.random() < _REASONS_FIRST:
+            talk.append(reasoning_turn(dialogue.reasoning(facts)))
+        while not talk or (len(talk) < _MOST_QUESTIONS and rng.random() < 0.7):
+            talk.append(Turn(*dialogue.ask(rng, facts), image="none"))
+        talk[0] = replace(talk[0], context=evidence_note(facts))
+        # The first answer follows the label's own pass; a later one reads the clip again under its question.
+        words = "" if talk[0].question == REASONING_QUESTION and rng.random() < 0.5 else talk[-1].question
+        return (label, *talk), facts.label, words
 
     def _is_video(self, clip: int) -> bool:
         return int(self.clips.frames[clip]) > 1
+
+
+def belief(rng: np.random.Generator, log_expression: np.ndarray, label_set: LabelSet) -> list[float]:
+    """Return probabilities that a model might make of the network's log-probabilities (T, 7) of a clip.
+
+    From flat to sharp, and sometimes for another label than the network's: words follow the note, not the faces.
+    """
+    read = dict(zip(RAF_DB.labels, log_expression.astype(np.float64).mean(0).clip(-6), strict=True))
+    scores = np.array([read.get(label, min(read.values())) for label in label_set.labels])
+    scores = scores * rng.uniform(0.4, 1.6) + rng.normal(0, 0.6, len(scores))
+    shares = np.exp(scores - scores.max())
+    return (shares / shares.sum()).tolist()
 
 
 def label_question(clips: ClueClips, clip: int) -> Item:
     """Return the item that asks for the label of a clip and has no answer yet."""
     turn = label_turn(RAF_DB, video=int(clips.frames[clip]) > 1)
     return Item((replace(turn, answer=None),), face_priors=clips.priors(clip))
+
+
+def _said(turn: Turn) -> tuple[str, str, str]:
+    return turn.context, turn.question, turn.answer or ""
 
 
 def _label_set(rng: np.random.Generator, label: str) -> LabelSet:

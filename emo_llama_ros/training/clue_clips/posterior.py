@@ -51,12 +51,6 @@ def calibrate(clips: ClueClips, probabilities: np.ndarray) -> Fit:
     return fit(predictions(clips, probabilities), RAF_DB)
 
 
-def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Return softmax(log p / T) of (N, K)."""
-    powered = np.maximum(probabilities, 1e-12) ** (1 / temperature)
-    return (powered / powered.sum(1, keepdims=True)).astype(np.float32)
-
-
 class _Questions(Dataset[Item]):
     """The label's question about each clip."""
 

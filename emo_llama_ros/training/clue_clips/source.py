@@ -13,7 +13,7 @@
 | key of a stage's `data` | meaning |
 |---|---|
 | `items` | how many items the stage draws from the clips |
-| `conversations` | share of items that ask for more than the label; the model's own labels come first |
+| `conversations` | share of items that go on from a label and ask for more |
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from emo_llama_ros import prompts
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.evaluation.calibration_fit import Fit
 from emo_llama_ros.labels import LABEL_SETS, RAF_DB
-from emo_llama_ros.model.clip_priors import CLIP_EVIDENCE_NAMES
+from emo_llama_ros.model.clip_priors import FRAME_EVIDENCE_NAMES
 from emo_llama_ros.model.configuration import EmoLlamaConfig
 from emo_llama_ros.model.modeling import EmoLlama
 from emo_llama_ros.model.processing import BERT_VOCAB_FILE, QFormerTokenizer, load_text_tokenizer
@@ -40,10 +40,12 @@ from emo_llama_ros.training.clue_clips import dialogue, posterior, recordings, s
 from emo_llama_ros.training.clue_clips.clue_clips import ClueClips
 from emo_llama_ros.training.clue_clips.items import ClueItems
 from emo_llama_ros.training.collate import Collate, Item
-from emo_llama_ros.training.sampling import BalancedSampler
+from emo_llama_ros.training.sampling import LengthGroupedSampler
 
 _TOKENIZER_TEXTS = 6000
 _PROMPT_TOKENS = 64
+_GROUP = 64
+"""So many items of about the same length come one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +104,12 @@ class ClueClipSource:
             embedding_dim=len(RAF_DB.labels),
             embedding_is_map=False,
             embedding_source="expression",
-            evidence_dim=len(CLIP_EVIDENCE_NAMES),
+            evidence_dim=len(FRAME_EVIDENCE_NAMES),
             scope="clip",
             max_frames=self.options.max_frames,
         )
-        return replace(config, llm=replace(config.llm, vocab_size=self.options.vocab_size), face=face)
+        llm = replace(config.llm, vocab_size=self.options.vocab_size)
+        return replace(config, llm=llm, face=face, evidence_note=True)
 
     def prepare(self, model: EmoLlama) -> None:
         """Tell the face branch mean and deviation of its evidence."""
@@ -120,30 +123,22 @@ class ClueClipSource:
         mining.evidence_std.copy_(torch.from_numpy(np.maximum(known.std(axis=0).filled(1.0), 0.1)))
 
     def items(self, model: EmoLlama, stage_data: Mapping[str, Any], number: int) -> tuple[ClueItems, ClueItems]:
-        """Return what a stage trains on, and what it is measured on.
-
-        For conversations the model first reads all clips: what is said of certainty is its own, after a temperature
-        fitted on clips that do not train.
-        """
+        """Return what a stage trains on, and what it is measured on."""
         unknown = set(stage_data) - {"items", "conversations"}
         if unknown:
             raise BadParameter(f"The stage's data has an unknown key '{min(unknown)}'.")
         count, share = int(stage_data["items"]), float(stage_data.get("conversations", 0.0))
-        own = other = None
-        if share:
-            fitted = self.calibrate(model)
-            own = posterior.tempered(self._read(model, self.clips), fitted.temperature)
-            other = posterior.tempered(self._read(model, self.held_out), fitted.temperature)
         seed = self._seed + 1000 * (number + 1)
         measured = min(len(self.held_out), 1024)
         return (
-            ClueItems(self.clips, count, seed, share, own),
-            ClueItems(self.held_out, measured, seed, 1.0 if share else 0.0, other),
+            ClueItems(self.clips, count, seed, share),
+            ClueItems(self.held_out, measured, seed, 1.0 if share else 0.0),
         )
 
     def sampler(self, items: Dataset[Item], seed: int) -> Sampler[int]:
-        """Draw every item once: the clips come balanced."""
-        return BalancedSampler(torch.ones(len(items)), seed)  # type: ignore[arg-type]
+        """Draw every item once, beside others of its length: the clips come balanced."""
+        assert isinstance(items, ClueItems)
+        return LengthGroupedSampler(items.lengths(), _GROUP, seed)
 
     def finish(self, model: EmoLlama) -> Fit:
         """Return the calibration of the trained model."""
@@ -160,15 +155,11 @@ class ClueClipSource:
 
 def _texts(clips: ClueClips, seed: int) -> Iterator[str]:
     """Yield what is said about clips, for the tokenizers."""
-    rng = np.random.default_rng((seed, 2))
     for label_set in LABEL_SETS.values():
         for video in (True, False):
             turns = [prompts.label_turn(label_set, video=video, answer=label) for label in label_set.labels]
             yield from (prompts.render([turn]) for turn in turns for _ in range(3))
     yield from (question for _, questions in dialogue.MOVEMENTS for question in questions)
-    yield from dialogue.OFF_TOPIC
-    for i in rng.integers(len(clips), size=_TOKENIZER_TEXTS).tolist():
-        belief = rng.dirichlet(np.full(len(RAF_DB.labels), 0.5)).tolist()
-        question, answer = dialogue.ask(rng, clips.facts(i, belief))
-        yield f"USER: {question} ASSISTANT: {answer}"
-        yield prompts.render([prompts.Turn(question, answer)])
+    yield from dialogue.THINGS
+    items = ClueItems(clips, _TOKENIZER_TEXTS, seed, conversations=1.0)
+    yield from (prompts.render(items[i].turns) for i in range(_TOKENIZER_TEXTS))
