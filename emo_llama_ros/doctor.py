@@ -104,7 +104,7 @@ def _language_model() -> Finding:
     if missing:
         return Finding(
             Level.WARN, "language model", f"{', '.join(missing)} not installed, so only the expression backend works",
-            "pip install 'emo_llama_ros[model]'",
+            "pip install 'emo_llama_ros[model]', or set backend to expression",
         )  # fmt: skip
     import torch
 

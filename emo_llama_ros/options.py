@@ -123,8 +123,14 @@ class Options:
     )  # fmt: skip
 
     # --- model ---
-    backend: str = _option("expression", "What reads the clips.", choices=("expression", "emo_llama"))
-    model_path: str = _option("", "Folder of the EMO-LLaMA checkpoint (made by `emo_llama convert` or `train`).")
+    backend: str = _option(
+        "emo_llama", "What reads the clips: a language model, or the expression network alone.",
+        choices=("emo_llama", "expression"),
+    )  # fmt: skip
+    model_path: str = _option(
+        "", "Folder of an EMO-LLaMA checkpoint (made by `emo_llama convert` or `train`); empty takes the shipped "
+        "emo-llama-nano.",
+    )  # fmt: skip
     quantization: str = _option(
         "auto", "Weights of the language model; 'auto' keeps the checkpoint's own, NF4 for a 7B.",
         choices=("auto", "none", "nf4", "int8"),

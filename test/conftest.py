@@ -63,13 +63,13 @@ def checkpoint(tiny_checkpoints):
 
     torch.set_num_threads(1)
 
-    def make(quantization="none", vision=True, scope="frame"):
-        folder = tiny_checkpoints.root / f"priors-{quantization}-{vision:d}-{scope}"
+    def make(quantization="none", vision=True, scope="frame", evidence_note=False):
+        folder = tiny_checkpoints.root / f"priors-{quantization}-{vision:d}-{scope}-{evidence_note:d}"
         if folder.exists():
             return folder
         if quantization != "none":
             pytest.importorskip("bitsandbytes")
-            model, _ = load_model(make("none", vision, scope), quantization=quantization, device="cpu")
+            model, _ = load_model(make("none", vision, scope, evidence_note), quantization=quantization, device="cpu")
         else:
             config = tiny_checkpoints.config(vision=vision)
             face = replace(
@@ -80,7 +80,7 @@ def checkpoint(tiny_checkpoints):
                 evidence_dim=len(EVIDENCE_NAMES),
                 scope=scope,
             )
-            model = tiny_checkpoints.model(replace(config, face=face))
+            model = tiny_checkpoints.model(replace(config, face=face, evidence_note=evidence_note))
         write_ours(model, folder)
         return folder
 

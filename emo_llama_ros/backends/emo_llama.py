@@ -14,7 +14,7 @@ import torch
 from emo_llama_ros import calibration, prompts
 from emo_llama_ros.backends.backend import LabelAnswer, ModelInfo
 from emo_llama_ros.clips import Clip
-from emo_llama_ros.errors import BadCheckpoint, EmoError, MissingModel, OutOfMemory
+from emo_llama_ros.errors import BadCheckpoint, EmoError, OutOfMemory
 from emo_llama_ros.estimate import ActionUnit, Status
 from emo_llama_ros.evidence import UNITS, evidence_note
 from emo_llama_ros.faces.action_units import measured_units
@@ -27,7 +27,7 @@ from emo_llama_ros.inference.dialogue import Dialogue
 from emo_llama_ros.inference.frame_encoder import ClipFrames
 from emo_llama_ros.inference.performance import Mode, tune
 from emo_llama_ros.labels import label_set
-from emo_llama_ros.model.checkpoint import CALIBRATION, Checkpoint, open_checkpoint
+from emo_llama_ros.model.checkpoint import CALIBRATION, NANO, Checkpoint, open_checkpoint
 from emo_llama_ros.model.configuration import EmoLlamaConfig
 from emo_llama_ros.model.footprint import build_template, memory_need, parameter_count
 from emo_llama_ros.model.loading import LoadReport, load_model
@@ -83,10 +83,8 @@ class EmoLlamaBackend:
 
     def load(self) -> None:
         options = self._options
-        if not options.model_path:
-            raise MissingModel("The parameter model_path is empty: set it to the folder of an EMO-LLaMA checkpoint.")
         torch.set_num_threads(options.worker_threads or max(1, len(os.sched_getaffinity(0)) - 1))
-        folder = Path(options.model_path).expanduser()
+        folder = Path(options.model_path).expanduser() if options.model_path else NANO
         checkpoint = open_checkpoint(folder)
         quantization, dtype, notes = self._format(checkpoint)
         model, report = load_model(folder, quantization=quantization, device=options.device, dtype=dtype)
@@ -292,11 +290,12 @@ class EmoLlamaBackend:
         if placement.device.type == "cuda":
             device += f" {torch.cuda.get_device_name(placement.device)}"
         held = report.quantization if report.quantization != "none" else placement.dtype_name
+        name = "emo-llama-nano" if folder == NANO else folder.name
         return ModelInfo(
             backend="emo_llama",
-            model=f"{folder.name}/{held}",
+            model=f"{name}/{held}",
             label_set=self._labels,
-            checkpoint=folder.name,
+            checkpoint=name,
             checksum=report.checkpoint.checksum,
             quantization=report.quantization,
             device=device,

@@ -21,7 +21,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for the report.")],
     backend: Annotated[
         list[str] | None,
-        typer.Option(help="NAME or NAME=MODEL_FOLDER; several are compared with the first. [default: expression]"),
+        typer.Option(help="NAME or NAME=MODEL_FOLDER; several are compared with the first. [default: emo_llama]"),
     ] = None,
     model: Annotated[
         str, typer.Option(help="Checkpoint folder of backends named without one; {fold} stands for the fold.")
@@ -68,7 +68,7 @@ def evaluate(
     plan = Plan(opened, data, chosen, (fold,) if fold else every, frames, where, reasoning, limit)
     study = Study(
         plan,
-        contenders(backend or ["expression"], model, options, opened.label_set.name),
+        contenders(backend or [options.backend], model, options, opened.label_set.name),
         options,
         out,
         title=f"{opened.name} {chosen}" + (f" fold {fold}" if fold else ""),

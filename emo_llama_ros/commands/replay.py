@@ -11,7 +11,7 @@ import typer
 def replay(
     bag: Annotated[Path, typer.Argument(help="A rosbag2: its folder, or one .mcap or .db3 file.")],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
-    backend: Annotated[str | None, typer.Option(help="What reads the clips, e.g. expression.")] = None,
+    backend: Annotated[str | None, typer.Option(help="What reads the clips: emo_llama or expression.")] = None,
     topic: Annotated[str | None, typer.Option(help="Image topic; chosen by name and encoding if not given.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter of config/emo.yaml.")

@@ -1,4 +1,4 @@
-"""The facial priors of one face in one frame: what the language model's face branch reads. NumPy only.
+"""Facial priors of one face in one frame: landmarks and measured evidence. NumPy only.
 
 EMO-LLaMA's priors are a face embedding and landmarks (the age-gender-race text is made elsewhere); measured evidence
 is added here.
@@ -7,15 +7,13 @@ is added here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from emo_llama_ros.faces import measures
 from emo_llama_ros.faces.action_units import MEASURED, unit_intensities
 from emo_llama_ros.faces.alignment import CROP_MARGIN
-from emo_llama_ros.faces.face import Box, Face, FloatArray
-from emo_llama_ros.faces.face_mesh import POINTS
+from emo_llama_ros.faces.face import Box, FloatArray
 
 # Vertices of the 468-point mesh that lie where iBUG's 68-point mark-up (Sagonas et al., "300 Faces in-the-Wild
 # Challenge", 2013, figure 1) has its points. The mesh has no vertex on the jaw for a turned head's outline, so jaw
@@ -37,37 +35,15 @@ EVIDENCE_NAMES: tuple[str, ...] = (
     *measures.NAMES,
     "has_baseline",
 )
-"""Entries of `FacePriors.evidence`."""
-
-
-@dataclass(frozen=True, slots=True)
-class FacePriors:
-    """The priors of one face in one frame."""
-
-    embedding: FloatArray
-    """(E,) features of the face as the analyzer gives them: for the embedded one (142,), see
-    `expression.EmbeddedExpression`."""
-    landmarks: FloatArray
-    """(68, 2): x and y of the iBUG points in [-1, 1] of `Face.crop`, y down; points beyond the crop are beyond ±1."""
-    evidence: FloatArray
-    """(M,) named by `EVIDENCE_NAMES`: intensities of action units in [0, 1], NaN for those that need a baseline where
-    there is none; the measures, minus the baseline where there is one; 1 with a baseline, else 0."""
-    valid: bool = True
-
-
-def face_priors(face: Face, baseline: Mapping[str, float] | None = None) -> FacePriors | None:
-    """Return the priors of a face, None where it lacks its mesh, its measures or its embedding; never zeros."""
-    if face.landmarks is None or len(face.landmarks) != POINTS or not face.measures or face.embedding is None:
-        return None
-    return FacePriors(
-        np.asarray(face.embedding, np.float32),
-        crop_coordinates(face.landmarks[list(IBUG_68)], face.box),
-        evidence_vector(face.measures, baseline),
-    )
+"""Entries of an evidence vector."""
 
 
 def evidence_vector(values: Mapping[str, float], baseline: Mapping[str, float] | None) -> FloatArray:
-    """Return the (M,) evidence of one face's measures against a person's baseline, see `FacePriors.evidence`."""
+    """Return the evidence of one face's measures, (M,) named by `EVIDENCE_NAMES`.
+
+    Intensities of action units in [0, 1], NaN for those that need a baseline where there is none; the measures, minus
+    the baseline where there is one; 1 with a baseline, else 0.
+    """
     units = unit_intensities(values, baseline)
     origin = baseline or dict.fromkeys(measures.NAMES, 0.0)
     return np.array(

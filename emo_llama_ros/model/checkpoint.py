@@ -26,6 +26,8 @@ from emo_llama_ros.model.shards import Shards, find_shards, read_json, write_jso
 CONFIG = "config.json"
 MANIFEST = "manifest.json"
 CHECKSUMS = "checksums.json"
+NANO = Path(__file__).parent / "nano"
+"""The checkpoint that ships with the package: emo-llama-nano, made by config/train/nano.yaml."""
 CALIBRATION = "calibration.json"
 
 _CHUNK = 1 << 22

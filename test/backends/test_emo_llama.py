@@ -12,8 +12,10 @@ torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 from emo_llama_ros import calibration, prompts  # noqa: E402
 from emo_llama_ros.backends.emo_llama import EmoLlamaBackend, apparent_attributes  # noqa: E402
 from emo_llama_ros.backends.registry import make_backend  # noqa: E402
-from emo_llama_ros.errors import BadCheckpoint, EmoError, MissingModel, OutOfMemory  # noqa: E402
+from emo_llama_ros.errors import BadCheckpoint, EmoError, OutOfMemory  # noqa: E402
 from emo_llama_ros.estimate import Status  # noqa: E402
+from emo_llama_ros.evidence import evidence_note  # noqa: E402
+from emo_llama_ros.faces.clip_measures import clip_facts  # noqa: E402
 from emo_llama_ros.faces.measures import NAMES  # noqa: E402
 from emo_llama_ros.labels import AFFECTNET, RAF_DB  # noqa: E402
 from emo_llama_ros.model.merging import IMAGE_TOKEN  # noqa: E402
@@ -122,6 +124,20 @@ def test_a_question_is_read_under_its_own_words_and_remembers_what_was_said(back
     assert again == continue_plainly(backend, clip, turns, "Why?", 16)
 
 
+def test_a_model_trained_with_notes_reads_what_was_measured_before_the_first_question(checkpoint, make_clip):
+    folder = checkpoint("none", False, "clip", evidence_note=True)
+    backend, clip, question = make(folder), make_clip(), "Is the mouth open?"
+    (answer,) = backend.label([clip])
+    note = evidence_note(clip_facts(clip, RAF_DB.labels, answer.probabilities))
+    label = prompts.label_turn(RAF_DB, video=True, answer=RAF_DB.labels[int(np.argmax(answer.probabilities))])
+    reasons = "".join(backend.explain(clip, answer))
+    asked = prompts.reasoning_turn(context=note)
+    assert reasons == continue_plainly(backend, clip, [label, asked], label.question, 16)
+    said = "".join(backend.explain(clip, answer, question))
+    turns = [label, replace(asked, answer=prompts.one_line(reasons)), Turn(question, None, image="none")]
+    assert said == continue_plainly(backend, clip, turns, question, 16)
+
+
 def test_people_in_a_batch_are_answered_as_alone(backend, make_clip):
     clips = [make_clip(8, 0, "a"), make_clip(3, 20, "b"), make_clip(8, 40, "c"), make_clip(1, 60, "d")]
     together = backend.label(clips)
@@ -218,11 +234,6 @@ def test_another_label_set_can_be_asked_for(checkpoint, make_clip):
     backend = make(checkpoint(), label_set="affectnet")
     (answer,) = backend.label([make_clip()])
     assert len(answer.probabilities) == len(AFFECTNET.labels)
-
-
-def test_an_empty_model_path_says_what_to_set():
-    with pytest.raises(MissingModel, match="model_path"):
-        make("")
 
 
 def test_a_face_branch_for_other_clues_is_refused(tiny_checkpoints):

@@ -8,7 +8,7 @@ import pytest
 from emo_llama_ros.faces import measures
 from emo_llama_ros.faces.expression import EMBEDDING_SIZE
 from emo_llama_ros.faces.face import Box
-from emo_llama_ros.faces.priors import EVIDENCE_NAMES, IBUG_68, crop_coordinates, face_priors
+from emo_llama_ros.faces.priors import EVIDENCE_NAMES, IBUG_68, crop_coordinates, evidence_vector
 
 
 @pytest.fixture
@@ -17,33 +17,19 @@ def known_face(make_face):
     return make_face(landmarks=mesh, embedding=np.ones(5, np.float32))
 
 
-def _named(priors) -> dict[str, float]:
-    return dict(zip(EVIDENCE_NAMES, priors.evidence.tolist(), strict=True))
+def _named(evidence) -> dict[str, float]:
+    return dict(zip(EVIDENCE_NAMES, evidence.tolist(), strict=True))
 
 
 def test_there_are_68_different_landmarks() -> None:
     assert len(IBUG_68) == len(set(IBUG_68)) == 68
 
 
-@pytest.mark.parametrize("part", ["landmarks", "embedding", "measures"])
-def test_a_face_without_a_clue_has_no_priors_instead_of_zeros(known_face, part) -> None:
-    from dataclasses import replace
-
-    assert face_priors(known_face) is not None
-    assert face_priors(replace(known_face, **{part: {} if part == "measures" else None})) is None
-
-
-def test_landmarks_of_another_mark_up_are_no_priors(known_face) -> None:
-    from dataclasses import replace
-
-    assert face_priors(replace(known_face, landmarks=np.zeros((106, 3), np.float32))) is None
-
-
 def test_evidence_is_raw_without_a_baseline_and_says_so(known_face) -> None:
-    priors = face_priors(known_face)
-    evidence = _named(priors)
+    vector = evidence_vector(known_face.measures, None)
+    evidence = _named(vector)
 
-    assert (priors.evidence.dtype, priors.valid) == (np.float32, True)
+    assert vector.dtype == np.float32
     assert evidence["has_baseline"] == 0
     assert evidence["jaw_drop"] == pytest.approx(known_face.measures["jaw_drop"])
     assert np.isnan(evidence["au1"])
@@ -52,7 +38,7 @@ def test_evidence_is_raw_without_a_baseline_and_says_so(known_face) -> None:
 
 def test_evidence_is_relative_to_a_baseline(known_face) -> None:
     baseline = dict(known_face.measures) | {"jaw_drop": 0.66}
-    evidence = _named(face_priors(known_face, baseline))
+    evidence = _named(evidence_vector(known_face.measures, baseline))
 
     assert evidence["has_baseline"] == 1
     assert evidence["jaw_drop"] == pytest.approx(0.10)
@@ -73,12 +59,11 @@ def test_crop_coordinates_run_over_the_crop() -> None:
 
 def test_a_real_face_has_its_landmarks_in_the_order_of_ibug(analyzer, picture) -> None:
     face = analyzer.analyze(picture("0-f15-hao-ph.jpg"))[0]
-    priors = face_priors(face)
-    x, y = priors.landmarks.T
+    x, y = crop_coordinates(face.landmarks[list(IBUG_68)], face.box).T
 
-    assert priors.landmarks.shape == (68, 2)
-    assert priors.embedding.shape == (EMBEDDING_SIZE,)
-    assert np.abs(priors.landmarks).max() < 1
+    assert x.shape == (68,)
+    assert face.embedding.shape == (EMBEDDING_SIZE,)
+    assert max(np.abs(x).max(), np.abs(y).max()) < 1
     assert (np.diff(x[0:17]) > -0.02).all()  # jaw from left to right
     assert y[8] == y.max()  # chin
     assert (np.diff(x[17:27]) > 0).all()  # brows

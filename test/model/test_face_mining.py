@@ -27,6 +27,8 @@ def test_clues_are_one_global_token_the_landmarks_and_the_evidence(make_priors):
         ({"evidence_dim": 0}, 1 + 68),
         ({"embedding_dim": 0}, 68 + 1),
         ({"landmark_regions": ()}, 9 + 1),
+        ({"landmark_pooling": True}, 1 + 5 + 1),
+        ({"landmark_pooling": True, "embedding_dim": 0}, 5 + 1),
         ({"landmark_regions": (), "embedding_is_map": False, "global_tokens": 4}, 4 + 1),
         ({"landmark_regions": (), "embedding_dim": 0, "evidence_tokens": 3}, 3),
     ],
@@ -50,6 +52,15 @@ def test_global_and_local_clues_look_at_each_other(make_priors):
     other_points = mining(dataclasses.replace(priors, landmarks=-priors.landmarks))
     for changed in (other_face, other_points):
         assert ((changed - before)[:, :69].abs().amax(dim=-1) > 0).all()
+
+
+def test_a_pooled_region_is_the_mean_of_its_points(make_priors):
+    pooled, single = FaceInfoMining(dataclasses.replace(TINY, landmark_pooling=True)), FaceInfoMining(TINY)
+    single.load_state_dict(pooled.state_dict())
+    priors = make_priors([1])
+    points, regions = single(priors)[:, 1:69], pooled(priors)[:, 1:6]
+    assert_close(regions[:, 0], points[:, :17].mean(dim=1))
+    assert_close(regions[:, 4], points[:, 48:].mean(dim=1))
 
 
 def test_clues_that_learn_nothing_from_each_other_pass_through(make_priors):

@@ -79,10 +79,14 @@ def test_a_conversation_shows_the_note_once_and_says_only_what_stands_in_it(clip
             assert said <= set(numbers.findall(first.context)), (first.context, turn.answer)
 
 
-def test_lengths_order_items_as_their_tokens_do(clips: ClueClips) -> None:
+def test_a_conversation_is_as_long_as_what_is_said_after_the_label(clips: ClueClips) -> None:
     items = ClueItems(clips, 64, seed=2, conversations=0.5)
-    said = [sum(len(t.context + t.question + (t.answer or "")) for t in items[i].turns) for i in range(64)]
+    said = [sum(len(t.context + t.question + (t.answer or "")) for t in items[i].turns[1:]) for i in range(64)]
     assert items.lengths() == said
+
+
+def test_the_length_of_an_item_does_not_tell_its_label(clips: ClueClips) -> None:
+    assert set(ClueItems(clips, 64, seed=2).lengths()) == {0}
 
 
 def test_the_same_draw_gives_the_same_dialogue(clips: ClueClips) -> None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from emo_llama_ros.training.sampling import BalancedSampler, balanced_weights, mixed_weights
+from emo_llama_ros.training.sampling import BalancedSampler, LengthGroupedSampler, balanced_weights, mixed_weights
 
 LABELS = ["happiness"] * 61 + ["contempt"]
 
@@ -52,3 +52,25 @@ def test_without_shares_or_balance_all_records_weigh_the_same():
 def test_a_kind_that_does_not_occur_leaves_its_share_to_the_others():
     weights = mixed_weights(["a", "b"], ["category", "category"], 0.0, {"conversation": 0.5})
     assert torch.equal(weights, torch.ones(2, dtype=torch.float64))
+
+
+def test_items_of_one_length_come_together_and_each_comes_once():
+    lengths = torch.randint(10, 500, (4000,), generator=torch.Generator().manual_seed(1)).tolist()
+    order = list(LengthGroupedSampler(lengths, 16, seed=0))
+    assert sorted(order) == list(range(4000))
+    batches = [[lengths[i] for i in order[k : k + 16]] for k in range(0, 4000, 16)]
+    padded = sum(max(batch) * len(batch) for batch in batches)
+    assert padded < 1.05 * sum(lengths)
+    # Long and short batches alternate at random: a schedule must not meet all long ones first.
+    longest = [max(batch) for batch in batches]
+    assert abs(sum(longest[:125]) - sum(longest[125:])) < 0.1 * sum(longest)
+
+
+def test_another_epoch_or_seed_is_another_order():
+    lengths = list(range(256))
+    sampler = LengthGroupedSampler(lengths, 8, seed=0)
+    first = list(sampler)
+    assert list(sampler) == first
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    assert list(LengthGroupedSampler(lengths, 8, seed=1)) != first

@@ -48,8 +48,11 @@ class ClueItems(Dataset[Item]):
         return Item(turns, label, face_priors=priors, words=words, given=len(turns) > 1)
 
     def lengths(self) -> list[int]:
-        """Return about how long each item is, in characters."""
-        return [sum(map(len, (said for turn in self._turns(i)[0] for said in _said(turn)))) for i in range(len(self))]
+        """Return about how long each conversation is, in characters after the label.
+
+        The label's own turn does not count: with it, a batch of one length would be a batch of one label.
+        """
+        return [sum(len(said) for turn in self._turns(i)[0][1:] for said in _said(turn)) for i in range(len(self))]
 
     def _clip(self, index: int) -> int:
         return index % len(self.clips)

@@ -1,0 +1,53 @@
+"""The note holds every measured fact once, in few words, and nothing else."""
+
+from dataclasses import replace
+
+import pytest
+
+from emo_llama_ros.evidence import ClipFacts, Evidence, Phase, Trend, evidence_note
+
+FACTS = ClipFacts(
+    evidences=(
+        Evidence(12, 0.784, Trend.RISING, 1.23),
+        Evidence(25, 0.5, Trend.FALLING, 1.5, 0.4),
+        Evidence(6, 1.0),
+        Evidence(4, 0.2, offset_s=0.1),
+    ),
+    unknown=frozenset(),
+    readable=True,
+    labels=("anger", "happiness", "neutral", "sadness"),
+    probabilities=(0.004, 0.81, 0.12, 0.066),
+    phases=(Phase("neutral", 2.0, 1.2), Phase("happiness", 1.2)),
+    span_s=2.0,
+)
+STILL = replace(FACTS, evidences=(Evidence(12, 0.7),), span_s=0.0)
+
+
+def test_a_clip():
+    assert evidence_note(FACTS) == (
+        "Measured over 2.0 s: happiness 81%, neutral 12%, sadness 07%; first neutral, then happiness since 1.2 s; "
+        "AU12 78% rising since 1.2 s; AU25 50% falling since 1.5 s until 0.4 s; AU6 99%; AU4 20% until 0.1 s."
+    )
+
+
+def test_a_single_image_has_no_times():
+    assert evidence_note(STILL) == ("Measured in one image: happiness 81%, neutral 12%, sadness 07%; AU12 70%.")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"evidences": ()}, "; no movement."),
+        ({"unknown": frozenset({4})}, "; no neutral reference."),
+        ({"unknown": frozenset({4, 12}), "readable": False}, "; face not readable."),
+        ({"phases": (Phase("sadness", 2.0, 0.5), Phase("anger", 0.5))}, "; course unclear;"),
+    ],
+)
+def test_what_is_not_known_is_said(changes, said):
+    assert said in evidence_note(replace(FACTS, **changes))
+
+
+def test_a_course_is_told_only_where_it_contains_the_label():
+    assert FACTS.course == FACTS.phases
+    assert replace(FACTS, probabilities=(0.9, 0.05, 0.03, 0.02)).course == ()
+    assert STILL.course == ()
