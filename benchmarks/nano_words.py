@@ -200,12 +200,14 @@ def markdown(words: Sequence[Words], more_reasons: Words) -> str:
     header = ("question", "so asked in training", "faithful sentences", "declined", "word for word", "empty or cut")
     s = Summary.of([*words, more_reasons])
     other = more_reasons.tally
+    endless = s.faithful >= TARGET and not s.met
+    verdict = "met" if s.met else f"NOT MET{', too many answers are empty or break off' if endless else ''}"
     lines = [
         table(header, rows),
-        f"Each question was asked about {words[0].answers} unaltered held-out clips; reasons were given for "
-        f"{more_reasons.answers} more, {_of((other.sentences_held, other.sentences))} sentences faithful.",
+        f"Each question was asked about {words[0].answers} unaltered held-out clips. Reasons were given for "
+        f"{more_reasons.answers} more: {_of((other.sentences_held, other.sentences))} sentences are faithful.",
         f"**Faithful: {s.faithful:.3f}** ({_of(s.sentences)} sentences about the face hold in every claim), "
-        f"target {TARGET}: {'met' if s.met else 'NOT MET'}.",
+        f"target {TARGET}: {verdict}.",
         f"False claims by kind: {', '.join(f'{kind} {n}' for kind, n in s.false_by_kind.items()) or 'none'}. "
         f"Off-topic questions declined: {_of(s.off_topic_declined)}; other questions wrongly declined: "
         f"{_of(s.others_declined)}. Yes or no as measured: {_of(s.yes_no_right)}. Of {s.answers} answers {s.exact} are "
