@@ -49,6 +49,15 @@ rclpy.spin(node)
 """  # noqa: E501
 
 
+def use_own_graph() -> None:
+    """Give this process and its children a domain of their own and the shipped profile: DDS is not what is compared."""
+    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    from emo_llama_ros.ros.transport import use_shipped_profile
+
+    use_shipped_profile()
+
+
 @contextmanager
 def bare_subscriber() -> Iterator[psutil.Process]:
     """Run the subscriber that everybody writes first."""
@@ -106,12 +115,12 @@ class Diagnostics:
 
 
 @contextmanager
-def camera(size: tuple[int, int], seconds: float) -> Iterator[None]:
-    """Stream until the block ends."""
-    arguments = [*map(str, size), str(RATE), str(seconds), TOPIC]
+def camera(size: tuple[int, int], seconds: float, video: Path | None = None) -> Iterator[psutil.Process]:
+    """Stream noise, or a video, until the block ends."""
+    arguments = [*map(str, size), str(RATE), str(seconds), TOPIC, "reliable", *([str(video)] if video else [])]
     process = subprocess.Popen([sys.executable, str(HERE / "camera_stream.py"), *arguments], stdout=subprocess.DEVNULL)
     try:
-        yield
+        yield psutil.Process(process.pid)
     finally:
         process.kill()
         process.wait()
@@ -137,7 +146,7 @@ def measure_node(size: tuple[int, int], seconds: float, diagnostics: Diagnostics
     from emo_llama_ros.ros.live_replay import running_node
 
     diagnostics.values.clear()
-    with running_node({"image_topic": TOPIC}, log) as process:
+    with running_node({"image_topic": TOPIC, "backend": "expression"}, log) as process:
         diagnostics.wait("model", "model state", "ready")
         with camera(size, seconds + WARM_UP_S + 30):
             time.sleep(WARM_UP_S)
@@ -167,7 +176,7 @@ def measure_memory(minutes: float, diagnostics: Diagnostics, log: Path) -> dict[
     from emo_llama_ros.ros.live_replay import running_node
 
     diagnostics.values.clear()
-    with running_node({"image_topic": TOPIC}, log) as process:
+    with running_node({"image_topic": TOPIC, "backend": "expression"}, log) as process:
         diagnostics.wait("model", "model state", "ready")
         with camera(SIZES["640x480"], minutes * 60 + 60):
             time.sleep(5.0)
@@ -209,12 +218,7 @@ def main() -> None:
     rounds, seconds, minutes = arguments.rounds, arguments.seconds, arguments.minutes
     if arguments.quick:
         rounds, seconds, minutes = 1, 4.0, 0.0
-    # A domain of its own, and the shipped profile for every process: the comparison is about the node, not DDS.
-    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-    from emo_llama_ros.ros.transport import use_shipped_profile
-
-    use_shipped_profile()
+    use_own_graph()
     diagnostics = Diagnostics()
     log = Path(tempfile.mkdtemp(prefix="node_overhead_")) / "node.log"
     results: dict[str, Any] = {}

@@ -92,8 +92,13 @@ def make_prompt(config: EmoLlamaConfig, device: torch.device) -> tuple[Prompt, l
 
 
 def plain_inputs(model: EmoLlama, film: Film, prompt: Prompt, first: int = 0) -> torch.Tensor:
+    """Return `plain_embeds` of the film's clip that begins with frame `first`."""
+    return plain_embeds(model, film.clip(first), prompt)
+
+
+def plain_embeds(model: EmoLlama, clip: ClipFrames, prompt: Prompt) -> torch.Tensor:
     """Return what the language model reads of a clip, everything computed afresh: (1, L, hidden)."""
-    clip, numbers = film.clip(first), range(FRAMES)
+    numbers = range(len(clip.stamps_ns))
     features = model.encode_frames(clip.pixel_values(numbers)) if clip.pixel_values is not None else None
     priors = clip.face_priors(numbers).to(model.device) if clip.face_priors is not None else None
     inputs = ClipInputs(prompt.visual.prompt_ids, prompt.visual.prompt_mask, features, priors)

@@ -31,3 +31,20 @@ def test_the_inference_benchmark_prints_its_ratios_and_limits(repository):
     assert {"label_vs_generate", "label_vs_floor", "frame_cache_speedup", "mbu", "prefill_mfu"} <= set(report)
     # Exactness, not speed: that is for whoever runs it on a quiet machine.
     assert report["cached_vs_recomputed_max_difference"] < 1e-4
+
+
+@pytest.mark.slow
+def test_the_nano_benchmark_accounts_for_all_it_saw_and_its_baseline_does_the_same_work(repository, media):
+    from emo_llama_ros.model.checkpoint import NANO
+
+    if not (NANO / "model.safetensors").is_file():
+        pytest.skip("needs the shipped emo-llama-nano in emo_llama_ros/model/nano")
+    media("single_face.mp4")
+    report = last_line(repository, "benchmarks/nano.py", "--quick", "--seconds", "3")
+    assert report["people"] == 1
+    assert report["labels_per_s"] > 0
+    assert report["reasonings"]["begun"] > 0
+    assert report["unexplained"] == report["labels_failed"] == 0
+    assert report["same_reasoning_as_generate"] > 0.9
+    assert {"label_speedup", "label_and_reasoning_speedup", "first_token_ms", "tokens_per_s"} <= set(report)
+    assert ("memory_mb" in report["missed"]) == (report["memory_mb"] >= 1200)

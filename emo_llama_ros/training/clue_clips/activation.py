@@ -3,7 +3,10 @@
 Source of the shares: Du, Tao, Martinez, "Compound facial expressions of emotion", PNAS 111 (2014), table 1: units that
 more than 70 % of the subjects used, and in parentheses the share of those that fewer used. They agree with EMFACS
 (Friesen, Ekman, 1983), from which the rarer variants below come. Sadness has those of crying too, which closes the eyes
-and draws the lip corners up and back. What people show in daily life keeps to the table only loosely.
+and draws the lip corners up and back. What people show in daily life keeps to the table only loosely:
+reviews find the expected movements in a minority of instances (Barrett et al., "Emotional expressions reconsidered",
+Psychological Science in the Public Interest 20, 2019). So units are weak evidence for a label here, and are there to be
+described.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ def sample(rng: np.random.Generator, trajectories: Trajectories) -> tuple[np.nda
             continue
         probability = np.array([SHARES[name].get(unit, 0.0) for unit in UNITS])
         # From displays that follow the table to such that have nothing to do with it.
-        loose = rng.beta(1.8, 1.2, (n, 1))
+        loose = rng.beta(4.0, 1.0, (n, 1))
         used = rng.random((n, len(UNITS))) < (1 - loose) * probability + loose * _ANY
         weight = used * rng.beta(4.0, 1.8, (n, len(UNITS)))
         # Units do not begin together: each follows the display with its own exponent.
