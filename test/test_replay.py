@@ -95,11 +95,14 @@ def test_the_report_accounts_for_every_frame(smile):
     assert sum(report["estimates"]["by_status"].values()) == len(answers(result))
     assert report["latency_ms"]["faces"]["p50"] > 0
     assert report["options"] == {"image_converter": "builtin", "seed": 1}
+    assert report["model"].startswith("emo-llama-nano")
     assert not report["interrupted"]
 
 
-def test_the_smile_is_seen_when_it_comes(smile):
-    result, _ = smile
+@pytest.mark.parametrize("backend", ["emo_llama", "expression"])
+def test_the_smile_is_seen_when_it_comes(smile, bag_of, tmp_path, backend):
+    options = replace(OPTIONS, backend=backend)
+    result = smile[0] if options == OPTIONS else replay(bag_of("single_face.mp4"), tmp_path / "out", options)
     found = [((e.stamp_ns - result.start_ns) / 1e9, e.label) for e in answers(result)]
     assert len(result.people) == 1
     assert found[0][1] == "neutral"
@@ -115,8 +118,10 @@ def test_a_compressed_bag_shows_the_same_smile(bag_of, tmp_path):
 
 
 @pytest.mark.slow
-def test_sadness_turns_into_happiness(bag_of, tmp_path):
-    result = replay(bag_of("WolfgangLanger_Pexels.mp4"), tmp_path / "out", OPTIONS)
+@pytest.mark.parametrize("backend", ["emo_llama", "expression"])
+def test_sadness_turns_into_happiness(bag_of, tmp_path, backend):
+    options = replace(OPTIONS, backend=backend)
+    result = replay(bag_of("WolfgangLanger_Pexels.mp4"), tmp_path / "out", options)
     third = result.seconds / 3
     found = [((e.stamp_ns - result.start_ns) / 1e9, e.label) for e in answers(result)]
     assert len(result.people) == 1
@@ -125,8 +130,10 @@ def test_sadness_turns_into_happiness(bag_of, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_group_is_followed_and_everybody_smiles(bag_of, tmp_path):
-    result = replay(bag_of("multi_face.jpg", hold_s=2.0), tmp_path / "out", OPTIONS, thumbnails=True)
+@pytest.mark.parametrize("backend", ["emo_llama", "expression"])
+def test_a_group_is_followed_and_everybody_smiles(bag_of, tmp_path, backend):
+    options = replace(OPTIONS, backend=backend)
+    result = replay(bag_of("multi_face.jpg", hold_s=2.0), tmp_path / "out", options, thumbnails=True)
     by_person = {face_id: {e.label for e in answers(result) if e.face_id == face_id} for face_id in result.people}
     assert 4 <= len(by_person) <= 5
     assert sum("happiness" in labels for labels in by_person.values()) >= 3

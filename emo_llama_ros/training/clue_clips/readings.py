@@ -25,10 +25,12 @@ CONFUSIONS: dict[str, tuple[float, ...]] = {
 """Displayed label → shares of the labels read, in the order of RAF-DB."""
 
 SHARPNESS = 1.8
-PERSON_STD = 0.7
-"""Deviation of the log probabilities that stays for the whole clip: person, light, camera."""
-EMOTION_STD = 0.5
-"""Deviation that belongs to one display of an emotion, so it changes when the emotion does."""
+"""Exponent of the table: how much surer the network is of these faces than of FER2013's."""
+STRENGTH = (2.2, 6.0)
+"""Range of the log-odds by which the label that is read stands out."""
+OTHERS_STD = 1.0
+"""Deviation of the log probabilities of all labels, which stays as long as a display does: person, light, camera. What
+the network gives to the labels that it does not choose says nothing, here as on real faces."""
 FRAME_STD = 0.35
 """Deviation of single frames; half of it carries over to the next frame."""
 
@@ -37,13 +39,10 @@ def sample(rng: np.random.Generator, trajectories: Trajectories) -> np.ndarray:
     """Return the network's probabilities (N, F, 7), float32, in the order of RAF-DB."""
     shares = trajectories.shares.astype(np.float64)
     n, frames, labels = shares.shape
-    table = np.array([CONFUSIONS[label] for label in RAF_DB.labels])
     # Networks saturate: half of a smile already reads as happiness.
     seen = visible(shares)
     seen /= seen.sum(-1, keepdims=True)
-    logits = SHARPNESS * np.log(seen @ table + 1e-5)
-    logits += rng.normal(0, PERSON_STD, (n, 1, labels)) * rng.gamma(4, 0.25, (n, 1, 1))
-    logits += seen @ rng.normal(0, EMOTION_STD, (n, labels, labels))
+    logits = np.log(seen @ _displays(rng, n) + 1e-6)
     logits += _frame_noise(rng, n, frames, labels) * rng.gamma(2, 0.5, (n, 1, 1))
     logits[trajectories.still] = logits[trajectories.still, -1:, :]
     # A clip in the dark, blurred or turned: everything drifts towards what the network says of nothing.
@@ -53,6 +52,17 @@ def sample(rng: np.random.Generator, trajectories: Trajectories) -> np.ndarray:
     logits -= logits.max(-1, keepdims=True)
     probabilities = np.exp(logits)
     return (probabilities / probabilities.sum(-1, keepdims=True)).astype(np.float32)
+
+
+def _displays(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Return what the network makes of each person's full display of each label: probabilities (N, 7, 7)."""
+    table = np.array([CONFUSIONS[label] for label in RAF_DB.labels]) ** SHARPNESS
+    reached = (table / table.sum(-1, keepdims=True)).cumsum(-1)
+    read = (rng.random((n, len(table), 1)) > reached).sum(-1).clip(max=len(table) - 1)  # (N, 7)
+    logits = rng.normal(0, OTHERS_STD, (n, *table.shape))
+    logits += np.eye(len(table))[read] * rng.uniform(*STRENGTH, (n, len(table), 1))
+    powers = np.exp(logits)
+    return np.asarray(powers / powers.sum(-1, keepdims=True))
 
 
 def _frame_noise(rng: np.random.Generator, n: int, frames: int, labels: int) -> np.ndarray:
