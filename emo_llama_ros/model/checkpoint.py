@@ -80,7 +80,7 @@ class Checkpoint:
     def checksum(self) -> str:
         """SHA-256 (hex) that identifies the whole folder; empty when it has no checksums."""
         file = self.folder / CHECKSUMS
-        return _sha256(file) if file.is_file() else ""
+        return file_sha256(file) if file.is_file() else ""
 
     def with_face(self, face: FaceConfig | None) -> Checkpoint:
         """Return the same checkpoint with the face branch of `face` in its config."""
@@ -136,7 +136,7 @@ def write_checksums(folder: Path) -> None:
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != CHECKSUMS)
     write_json(
         folder / CHECKSUMS,
-        {"algorithm": "sha256", "files": {file.relative_to(folder).as_posix(): _sha256(file) for file in files}},
+        {"algorithm": "sha256", "files": {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}},
     )
 
 
@@ -155,7 +155,7 @@ def verify_checksums(folder: Path, progress: Callable[[int], None] = lambda coun
         file = folder / name
         if not file.is_file():
             raise BadCheckpoint(f"{folder} lacks the file {name} that its checksums list; copy it again.")
-        if _sha256(file, progress) != expected:
+        if file_sha256(file, progress) != expected:
             raise BadCheckpoint(
                 f"{file} is not the file that was written (its SHA-256 differs); copy the folder again, or delete "
                 f"{CHECKSUMS} if you changed it on purpose."
@@ -163,7 +163,8 @@ def verify_checksums(folder: Path, progress: Callable[[int], None] = lambda coun
     return True
 
 
-def _sha256(file: Path, progress: Callable[[int], None] = lambda count: None) -> str:
+def file_sha256(file: Path, progress: Callable[[int], None] = lambda count: None) -> str:
+    """Return the SHA-256 of a file (hex); `progress` gets the number of bytes read since the last call."""
     digest = hashlib.sha256()
     with file.open("rb") as opened:
         while chunk := opened.read(_CHUNK):

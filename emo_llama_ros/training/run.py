@@ -16,7 +16,7 @@ from accelerate import PartialState
 from emo_llama_ros import prompts
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.labels import RAF_DB
-from emo_llama_ros.model.checkpoint import CALIBRATION, Manifest, open_checkpoint, write_checksums
+from emo_llama_ros.model.checkpoint import CALIBRATION, Manifest, file_sha256, open_checkpoint, write_checksums
 from emo_llama_ros.model.configuration import FORMAT, EmoLlamaConfig, FaceConfig
 from emo_llama_ros.model.loading import load_model, save_model
 from emo_llama_ros.model.modeling import EmoLlama
@@ -27,6 +27,7 @@ from emo_llama_ros.training.trainer import fit
 
 RESULT = "model"
 ADAPTER = "adapter"
+TRAINING_LOG = "training_log.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,10 @@ def _save(model: EmoLlama, recipe: Recipe, source: Source, output: Path) -> None
         shutil.copyfile(file, folder / file.name)
     if figures is not None:
         figures.save(folder / CALIBRATION, RAF_DB, f"{figures.samples} held-out sampled clips")
+    # The log says which weights it belongs to, and travels with them.
+    weights = {file.name: file_sha256(file) for file in sorted(folder.glob("*.safetensors"))}
+    progress.append(output / progress.LOG_NAME, {"weights": weights})
+    shutil.copyfile(output / progress.LOG_NAME, folder / TRAINING_LOG)
     write_checksums(folder)
 
 

@@ -46,4 +46,7 @@ def test_a_smoke_run_lowers_the_loss_and_changes_what_the_model_says(tmp_path):
     first = next(entry["token_accuracy"] for entry in log if "token_accuracy" in entry)
     last = [e["eval_token_accuracy"] for e in log if e.get("stage") == stages[0] and "eval_token_accuracy" in e]
     assert last[-1] > first + 0.1
-    assert {"config.json", "manifest.json", "calibration.json"} <= {f.name for f in (tmp_path / "model").iterdir()}
+    made = tmp_path / "model"
+    assert {"config.json", "manifest.json", "calibration.json"} <= {file.name for file in made.iterdir()}
+    assert log[-1]["weights"].keys() == {"model.safetensors"}
+    assert (made / "training_log.jsonl").read_text() == (tmp_path / "log.jsonl").read_text()
