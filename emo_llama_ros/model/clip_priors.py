@@ -18,7 +18,8 @@ from emo_llama_ros.model.face_mining import FacePriors
 FRAME_EVIDENCE_NAMES: tuple[str, ...] = (*(f"au{number}" for number in UNIT_NUMBERS), "has_baseline", "age_s")
 """What is measured in one frame: intensities of action units as in `faces.priors`, 1 with a baseline and 0 without, and
 seconds before the newest frame of the clip. All but the age are unknown for a face that cannot be read."""
-EXPRESSION_FLOOR = 1e-6
+EXPRESSION_FLOOR = 1e-3
+"""Smallest probability that the model sees of a label: below it, networks differ by orders of magnitude for nothing."""
 
 
 def clip_priors(clip: Clip, config: FaceConfig, frames: Sequence[int] | None = None) -> FacePriors:
