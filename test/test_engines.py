@@ -20,6 +20,7 @@ from emo_llama_ros.media import file_frames
 from emo_llama_ros.options import Options
 
 PATIENCE_S = 30.0
+LIGHT = Options(backend="expression")
 
 
 @pytest.fixture(scope="module")
@@ -87,20 +88,20 @@ def accounted(stats):
 @pytest.mark.parametrize("worker", ["process", "in_process"])
 class TestBoth:
     def test_a_smile_becomes_happiness(self, worker, camera, started):
-        engine = started(make_engine(Options(worker=worker, seed=1), camera.estimates.append))
+        engine = started(make_engine(replace(LIGHT, worker=worker, seed=1), camera.estimates.append))
         camera.play_until(engine, lambda: any(e.label == "happiness" for e in camera.estimates), "happiness is read")
         assert engine.model_info.backend == "expression"
         assert len({e.face_id for e in camera.estimates if e.face_id}) == 1
 
     def test_a_final_follows_its_label(self, worker, camera, started):
-        engine = started(make_engine(Options(worker=worker, seed=1), camera.estimates.append))
+        engine = started(make_engine(replace(LIGHT, worker=worker, seed=1), camera.estimates.append))
         camera.play_until(engine, lambda: any(e.stage is Stage.LABEL for e in camera.estimates), "a label is announced")
         wait_for(lambda: camera.estimates[-1].stage is Stage.FINAL, "it is final")
         ids = {s: {e.estimate_id for e in camera.estimates if e.stage is s} for s in Stage}
         assert ids[Stage.LABEL] <= ids[Stage.FINAL]
 
     def test_every_frame_is_accounted_for(self, worker, camera, started):
-        engine = started(make_engine(Options(worker=worker), camera.estimates.append))
+        engine = started(make_engine(replace(LIGHT, worker=worker), camera.estimates.append))
         camera.play(engine, rate_hz=1000.0)
         engine.submit(replace(camera.frames[0], stamp_ns=10**19, data=np.zeros(5, np.uint8)))
         wait_for(lambda: engine.stats().in_flight == 0, "nothing is in flight")
@@ -110,7 +111,7 @@ class TestBoth:
         wait_for(lambda: "bytes" in engine.stats().last_bad_image, "the reason is reported")
 
     def test_the_privacy_switch_lets_no_frame_in(self, worker, camera, started):
-        engine = started(make_engine(Options(worker=worker), camera.estimates.append))
+        engine = started(make_engine(replace(LIGHT, worker=worker), camera.estimates.append))
         engine.set_live_option("enabled", False)
         camera.play(engine, count=10)
         stats = engine.stats()
@@ -119,7 +120,7 @@ class TestBoth:
             engine.set_live_option("enabled", "maybe")
 
     def test_a_question_is_answered_about_the_person_in_view(self, worker, camera, started):
-        engine = started(make_engine(Options(worker=worker, on_demand=True), camera.estimates.append))
+        engine = started(make_engine(replace(LIGHT, worker=worker, on_demand=True), camera.estimates.append))
         answers, refusals = [], []
 
         def ask(face_id=""):
@@ -135,14 +136,14 @@ class TestBoth:
         assert camera.estimates == []
 
     def test_missing_networks_fail_with_the_command_that_brings_them(self, worker, camera, started, tmp_path):
-        options = Options(worker=worker, models_folder=str(tmp_path))
+        options = replace(LIGHT, worker=worker, models_folder=str(tmp_path))
         engine = started(make_engine(options, camera.estimates.append), until=EngineState.FAILED)
         assert "emo_llama fetch" in engine.stats().message
         camera.play(engine, count=5)
         wait_for(lambda: engine.stats().drops.get("not_ready"), "the frame is counted")
 
     def test_stop_is_quick_and_may_come_at_any_time(self, worker, camera):
-        engine = make_engine(Options(worker=worker), camera.estimates.append)
+        engine = make_engine(replace(LIGHT, worker=worker), camera.estimates.append)
         engine.start()
         camera.play(engine, count=20)
         begun = time.monotonic()
@@ -156,7 +157,7 @@ class TestBoth:
 
 class TestWorker:
     def test_a_killed_worker_is_restarted_and_says_so(self, camera, started):
-        engine = started(WorkerEngine(Options(), camera.estimates.append))
+        engine = started(WorkerEngine(LIGHT, camera.estimates.append))
         camera.play_until(engine, lambda: engine.stats().clips.get("due"), "there is something to lose")
         os.kill(engine.worker_pid, signal.SIGKILL)
         wait_for(lambda: engine.stats().restarts == 1 and engine.stats().state is EngineState.READY, "it is back")
@@ -168,7 +169,7 @@ class TestWorker:
         assert unexplained_clips(engine.stats().clips) == 0
 
     def test_a_worker_that_dies_again_and_again_is_given_up(self, camera, started):
-        engine = started(WorkerEngine(Options(worker_max_restarts=1), camera.estimates.append))
+        engine = started(WorkerEngine(replace(LIGHT, worker_max_restarts=1), camera.estimates.append))
         for _ in range(2):
             wait_for(lambda: engine.stats().state is EngineState.READY, "it is ready")
             os.kill(engine.worker_pid, signal.SIGKILL)
@@ -177,7 +178,7 @@ class TestWorker:
         assert "2 times within a minute" in engine.stats().message
 
     def test_a_frozen_worker_is_killed_and_restarted(self, camera, started):
-        engine = started(WorkerEngine(Options(worker_timeout_s=1.0), camera.estimates.append))
+        engine = started(WorkerEngine(replace(LIGHT, worker_timeout_s=1.0), camera.estimates.append))
         frozen = engine.worker_pid
         os.kill(frozen, signal.SIGSTOP)
         wait_for(lambda: engine.stats().restarts == 1, "the frozen worker is replaced")
@@ -185,13 +186,13 @@ class TestWorker:
         assert engine.worker_pid != frozen
 
     def test_the_worker_ends_with_its_node(self, camera, started):
-        engine = started(WorkerEngine(Options(), camera.estimates.append))
+        engine = started(WorkerEngine(LIGHT, camera.estimates.append))
         process = engine._process
         engine._pipe.close()
         assert process.wait(PATIENCE_S) == 0
 
     def test_a_question_to_a_worker_that_dies_is_refused(self, camera, started):
-        engine = started(WorkerEngine(Options(), camera.estimates.append))
+        engine = started(WorkerEngine(LIGHT, camera.estimates.append))
         refusals = []
         os.kill(engine.worker_pid, signal.SIGSTOP)
         engine.ask(Question(), print, print, refusals.append)
@@ -204,7 +205,7 @@ class TestWorker:
             raise OSError("Cannot allocate memory")
 
         monkeypatch.setattr("emo_llama_ros.worker_engine.subprocess.Popen", no_memory)
-        engine = started(WorkerEngine(Options(), camera.estimates.append), until=EngineState.FAILED)
+        engine = started(WorkerEngine(LIGHT, camera.estimates.append), until=EngineState.FAILED)
         assert "Cannot allocate memory" in engine.stats().message
 
     def test_a_program_of_ones_own_can_be_the_worker(self, camera, started, tmp_path):
@@ -217,11 +218,11 @@ class TestWorker:
             "    info = property(lambda self: replace(super().info, model='mine'))\n"
             "worker.main(Mine)\n"
         )
-        engine = started(WorkerEngine(Options(), camera.estimates.append, [str(program)]))
+        engine = started(WorkerEngine(LIGHT, camera.estimates.append, [str(program)]))
         assert engine.model_info.model == "mine"
 
     def test_the_pixels_are_wiped_when_the_camera_is_switched_off(self, camera, started):
-        engine = started(WorkerEngine(Options(), camera.estimates.append))
+        engine = started(WorkerEngine(LIGHT, camera.estimates.append))
         camera.play(engine, count=3)
         wait_for(lambda: engine.stats().in_flight == 0, "the frames are looked at")
         assert engine._pixels.any()
@@ -229,7 +230,7 @@ class TestWorker:
         assert not engine._pixels.any()
 
     def test_larger_images_find_room(self, camera, started):
-        engine = started(WorkerEngine(Options(), camera.estimates.append))
+        engine = started(WorkerEngine(LIGHT, camera.estimates.append))
         for second, side in enumerate((100, 2000, 50)):
             data = np.zeros(side * side * 3, np.uint8)
             engine.submit(RawFrame(second * 10**9, "c", data, "rgb8", side, side, side * 3, received_ns=1))

@@ -86,12 +86,17 @@ class Corner:
     # --- the node under test ---
 
     def emo_llama_node(self, make_engine=None, clock=None, **values):
-        """Start an unconfigured emo_llama_node with these parameters."""
+        """Start an unconfigured emo_llama_node with these parameters.
+
+        Unless they name a backend, a real engine runs the light one: these tests are about the node.
+        """
         from rclpy.parameter import Parameter
 
         from emo_llama_ros.engines import make_engine as real
         from emo_llama_ros.ros.node import EmoLlamaNode
 
+        if make_engine is None:
+            values.setdefault("backend", "expression")
         node = EmoLlamaNode(
             make_engine or real,
             namespace=self.namespace,

