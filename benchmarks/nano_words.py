@@ -40,8 +40,7 @@ def changed(facts: ClipFacts) -> str:
     """Say what changed in the last second."""
     if facts.still:
         return dialogue.STILL
-    answer = describe_changes(facts.evidences, facts.course, 1.0)
-    return dialogue.UNCLEAR if answer.startswith("Nothing") and not facts.course else answer
+    return describe_changes(facts.evidences, facts.course, 1.0)
 
 
 def declined(facts: ClipFacts) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from emo_llama_ros.evidence import ClipFacts, Evidence, Phase, Trend, evidence_note
+from emo_llama_ros.evidence import ClipFacts, Evidence, Phase, Trend, answer_note, evidence_note
 from emo_llama_ros.labels import LABEL_SETS, LabelSet
 
 VERSION = 1
@@ -30,6 +30,7 @@ CATEGORY_QUESTION = (
 REASONING_QUESTION = "Which visible facial movements show this expression? Explain briefly."
 AGR_TEMPLATE = "The person appears to be {description}."
 _ANY_FACTS = ClipFacts(
+    readings=(("happiness", 0.7), ("neutral", 0.3)),
     evidences=(Evidence(12, 0.8, Trend.RISING, 1.2), Evidence(25, 0.5, Trend.FALLING, None, 0.4)),
     unknown=frozenset({1}),
     readable=True,
@@ -50,7 +51,7 @@ class Turn:
     image: Literal["before", "after", "none"] = "before"
     """Where `<image>` stands. Each `<image>` shows the whole clip again, read under this turn's question."""
     context: str = ""
-    """A sentence for the language model alone (`agr_sentence`, `evidence_note`); the Q-Formers never see it."""
+    """A sentence for the language model alone (`agr_sentence`, `evidence`'s notes); the Q-Formers never see it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def label_turn(label_set: LabelSet, *, video: bool, answer: str | None = None, c
 def reasoning_turn(answer: str | None = None, *, context: str = "") -> Turn:
     """Return the turn that asks for the reasons of the label just given. It shows no second image.
 
-    `context` is an evidence note (`evidence.evidence_note`), for a model that was trained with notes.
+    `context` is a note of the published answer (`evidence.answer_note`), for a model that was trained with notes.
     """
     return Turn(REASONING_QUESTION, answer, image="none", context=context)
 
@@ -133,7 +134,7 @@ def prompt_hash() -> str:
         for _, labels in sorted(LABEL_SETS.items())
         for video in (False, True)
     ]
-    wordings.append(evidence_note(_ANY_FACTS))
+    wordings += [evidence_note(_ANY_FACTS), answer_note(_ANY_FACTS)]
     return hashlib.sha256(json.dumps([VERSION, wordings]).encode()).hexdigest()[:12]
 
 

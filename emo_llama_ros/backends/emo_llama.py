@@ -16,7 +16,7 @@ from emo_llama_ros.backends.backend import LabelAnswer, ModelInfo
 from emo_llama_ros.clips import Clip
 from emo_llama_ros.errors import BadCheckpoint, EmoError, OutOfMemory
 from emo_llama_ros.estimate import ActionUnit, Status
-from emo_llama_ros.evidence import UNITS, evidence_note
+from emo_llama_ros.evidence import UNITS, answer_note, evidence_note
 from emo_llama_ros.faces.action_units import measured_units
 from emo_llama_ros.faces.clip_measures import clip_facts
 from emo_llama_ros.inference.clip_inputs import ClipInputs
@@ -53,7 +53,7 @@ class _Talk:
     label: int
     reading: Reading
     note: str = ""
-    """What the model is told of the measured facts, "" for a model that was not trained with notes."""
+    """What the model is told of its published answer, "" for a model that was not trained with notes."""
     turns: list[Turn] = field(default_factory=list)
     """All turns so far, the label's included; every one has its answer."""
 
@@ -207,11 +207,15 @@ class EmoLlamaBackend:
         evidence = measured_units(clip)
         units = tuple(ActionUnit(e.unit, UNITS[e.unit].name, round(e.intensity, 3)) for e in evidence)
         turns = [self._dialogue.label_turn(frames > 1, self._labels.labels[label], self._context(clip))]
-        note = evidence_note(clip_facts(clip, self._labels.labels, probabilities)) if self._reads_notes else ""
+        note = answer_note(clip_facts(clip, self._labels.labels, probabilities)) if self._reads_notes else ""
         return LabelAnswer(probabilities, units, state=_Talk(frames, label, reading, note, turns))
 
     def _context(self, clip: Clip) -> str:
-        return apparent_attributes(clip) if self._options.agr_prompt else ""
+        """Return what the language model is told in words beside the face tokens."""
+        told = [evidence_note(clip_facts(clip, self._labels.labels))] if self._reads_notes else []
+        if self._options.agr_prompt:
+            told.append(apparent_attributes(clip))
+        return " ".join(filter(None, told))
 
     # --- words ---
 
@@ -222,7 +226,7 @@ class EmoLlamaBackend:
         reader, dialogue = self._loaded_reader, self._dialogue
         if not question and len(talk.turns) == 1:
             # The usual case: the keys and values of the label pass are still there.
-            reading, more = talk.reading, dialogue.reasoning_ids(talk.frames, talk.label, talk.note)
+            reading, more = talk.reading, dialogue.reasoning_ids(talk.frames, talk.turns[0], talk.note)
         else:
             while True:
                 asked = talk.asked(question)

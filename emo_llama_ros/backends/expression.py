@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from emo_llama_ros import calibration
 from emo_llama_ros.backends.backend import LabelAnswer, ModelInfo
 from emo_llama_ros.clips import SECOND_NS, Clip
@@ -19,15 +17,9 @@ from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.estimate import ActionUnit, Status
 from emo_llama_ros.evidence import UNITS, Evidence, describe, phases_of
 from emo_llama_ros.faces.action_units import measured_units
-from emo_llama_ros.faces.face import FloatArray, QualityFlaw
+from emo_llama_ros.faces.clip_measures import clip_scores, good_readings
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.options import Options
-
-HALF_LIFE_S = 0.4
-"""A face this much older than the newest counts half as much: recent enough to follow an onset within a second,
-long enough to outvote a single wrong frame."""
-_FLOOR = 1e-3
-"""Smallest probability that one frame may give a label: no single frame can veto."""
 
 
 class ExpressionBackend:
@@ -69,7 +61,7 @@ class ExpressionBackend:
         self, clip: Clip, answer: LabelAnswer, question: str = "", cancelled: Callable[[], bool] = lambda: False
     ) -> Iterator[str]:
         evidence: tuple[Evidence, ...] = answer.state
-        stamps, readings = zip(*_read(clip), strict=True)
+        stamps, readings = zip(*good_readings(clip), strict=True)
         phases = phases_of([(clip.stamp_ns - s) / SECOND_NS for s in stamps], readings, RAF_DB.labels)
         if question:
             yield "This backend cannot converse; here is what it measured. "
@@ -89,25 +81,3 @@ class ExpressionBackend:
         evidence = measured_units(clip)
         units = tuple(ActionUnit(e.unit, UNITS[e.unit].name, round(e.intensity, 3)) for e in evidence)
         return LabelAnswer(self._calibration.apply(scores.tolist()), units, state=evidence)
-
-
-def clip_scores(clip: Clip) -> FloatArray | None:
-    """Return the log-probability of each label over the clip, (7,) in the order of RAF_DB; None without a reading.
-
-    A face of age t weighs 2^(-t / HALF_LIFE_S). Faces with a flaw count only where no face is without.
-    """
-    read = _read(clip)
-    if not read:
-        return None
-    ages_s = np.array([clip.stamp_ns - stamp for stamp, _ in read]) / SECOND_NS
-    weights = 2.0 ** (-ages_s / HALF_LIFE_S)
-    logs = np.log(np.maximum([probabilities for _, probabilities in read], _FLOOR))
-    return np.asarray(weights @ logs / weights.sum(), np.float32)
-
-
-def _read(clip: Clip) -> list[tuple[int, FloatArray]]:
-    """Return the stamp and the network's probabilities of every face that counts."""
-    faces = [(s, f.expression, f.flaws) for s, f in zip(clip.stamps_ns, clip.faces, strict=True)]
-    read = [(s, p, flaws) for s, p, flaws in faces if p is not None]
-    good = [(s, p) for s, p, flaws in read if flaws is QualityFlaw.NONE]
-    return good or [(s, p) for s, p, _ in read]

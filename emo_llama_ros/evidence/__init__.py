@@ -7,7 +7,7 @@
 from emo_llama_ros.evidence.claims import About, Claim, holds
 from emo_llama_ros.evidence.course import phases_of
 from emo_llama_ros.evidence.facts import ClipFacts, Evidence, Phase, Trend
-from emo_llama_ros.evidence.note import evidence_note
+from emo_llama_ros.evidence.note import answer_note, evidence_note
 from emo_llama_ros.evidence.reading import parse, sentences
 from emo_llama_ros.evidence.vocabulary import TYPICAL, UNITS, Unit
 from emo_llama_ros.evidence.wording import (
@@ -29,6 +29,7 @@ __all__ = [
     "Phase",
     "Trend",
     "Unit",
+    "answer_note",
     "change_sentences",
     "describe",
     "describe_changes",

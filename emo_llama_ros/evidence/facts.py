@@ -42,6 +42,9 @@ class Phase:
 class ClipFacts:
     """All that may be said about a clip: what was measured, and what the model made of it."""
 
+    readings: tuple[tuple[str, float], ...]
+    """What the expression network says of the whole clip: labels with their shares, the largest first."""
+
     evidences: tuple[Evidence, ...]
     """The strongest first."""
     unknown: frozenset[int]
@@ -49,8 +52,9 @@ class ClipFacts:
     readable: bool
     """False where the face was too small, turned, blurred, dark or cut off to measure any unit."""
     labels: tuple[str, ...]
+    """What the model was asked to choose from."""
     probabilities: tuple[float, ...]
-    """Calibrated, in the order of `labels`."""
+    """The model's, calibrated, in the order of `labels`; empty as long as it has not answered."""
     phases: tuple[Phase, ...]
     """The clip's labels over time, oldest first."""
     span_s: float
@@ -68,6 +72,5 @@ class ClipFacts:
 
     @property
     def course(self) -> tuple[Phase, ...]:
-        """The phases that may be told: none of a single image, and none that would contradict the label."""
-        told = not self.still and self.label in {phase.label for phase in self.phases}
-        return self.phases if told else ()
+        """The phases that may be told: none of a single image."""
+        return () if self.still else self.phases

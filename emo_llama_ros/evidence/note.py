@@ -1,10 +1,12 @@
-"""The evidence note: a clip's measured facts as one terse sentence for the language model.
+"""A clip's measured facts, and the model's own answer, as terse sentences for the language model.
 
 EMO-LLaMA (arXiv 2408.11424) hands facial attributes to the language model as words beside the face tokens; here the
 measured facts go the same way, so that numbers and times reach the answer exactly and not through an embedding.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from emo_llama_ros.evidence.facts import ClipFacts, Evidence, Trend
 
@@ -13,12 +15,12 @@ _TREND = {Trend.RISING: " rising", Trend.FALLING: " falling", Trend.STEADY: ""}
 
 
 def evidence_note(facts: ClipFacts) -> str:
-    """Return what is known of a clip: its readings, their course, each unit's strength, trend and span.
+    """Return what is known of a clip before any answer: readings, their course, each unit's strength, trend and span.
 
     Times are seconds before the newest frame. A unit without a time was there throughout.
     """
     where = "in one image" if facts.still else f"over {facts.span_s:.1f} s"
-    parts = [_readings(facts)]
+    parts = [f"read as {_shares(facts.readings)}"] if facts.readings else []
     if not facts.still:
         parts.append(_course(facts))
     parts += [_movement(e) for e in facts.evidences] or ["no movement"]
@@ -29,14 +31,19 @@ def evidence_note(facts: ClipFacts) -> str:
     return f"Measured {where}: {'; '.join(parts)}."
 
 
-def _readings(facts: ClipFacts) -> str:
-    ranked = sorted(zip(facts.probabilities, facts.labels, strict=True), key=lambda pair: -pair[0])
-    return ", ".join(f"{label} {_percent(p)}" for p, label in ranked[:_READINGS])
+def answer_note(facts: ClipFacts) -> str:
+    """Return the answer as it is published, so that words of certainty agree with it."""
+    ranked = sorted(zip(facts.labels, facts.probabilities, strict=True), key=lambda pair: -pair[1])
+    return f"Published: {_shares(ranked)}."
+
+
+def _shares(ranked: Sequence[tuple[str, float]]) -> str:
+    return ", ".join(f"{label} {_percent(share)}" for label, share in ranked[:_READINGS])
 
 
 def _course(facts: ClipFacts) -> str:
     if not facts.course:
-        return "course unclear"
+        return "course unknown"
     first, *later = facts.course
     return ", then ".join([f"first {first.label}", *(f"{p.label} since {p.start_s:.1f} s" for p in later)])
 

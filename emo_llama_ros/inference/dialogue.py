@@ -50,13 +50,13 @@ class Dialogue:
             return self._label_prompts[frames > 1]
         return self.prompt([self.label_turn(frames > 1, context=context)])
 
-    def reasoning_ids(self, frames: int, label: int, note: str = "") -> tuple[int, ...]:
+    def reasoning_ids(self, frames: int, label_turn: Turn, note: str = "") -> tuple[int, ...]:
         """Return what follows the label prompt until the reasons begin: the label, its end, and the question why.
 
-        `note` is an evidence note that comes before the question.
+        `label_turn` is the answered turn of the label; `note` comes before the question.
         """
-        turns = [self.label_turn(frames > 1, self.labels.labels[label]), prompts.reasoning_turn(context=note)]
-        return self._after(self._label_prompts[frames > 1], turns)
+        asked = self.label_prompt(frames, label_turn.context)
+        return self._after(asked, [label_turn, prompts.reasoning_turn(context=note)])
 
     def prompt(self, turns: Sequence[Turn], words: str = "") -> Prompt:
         """Tokenize a conversation that shows the clip once; the Q-Formers read it under `words`.

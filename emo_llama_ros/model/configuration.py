@@ -155,7 +155,8 @@ class EmoLlamaConfig:
     visual_norm_eps: float = 1e-5
     """Of the layer norm between vision tower and Q-Former."""
     evidence_note: bool = False
-    """The model was trained to read the measured facts as words, before the first question after the label's."""
+    """The model was trained to read the measured facts as words before the question for the label, and its published
+    answer before the first question after it."""
 
     def __post_init__(self) -> None:
         if (self.vision is None) != (self.qformer is None):

@@ -14,7 +14,7 @@ from emo_llama_ros.backends.emo_llama import EmoLlamaBackend, apparent_attribute
 from emo_llama_ros.backends.registry import make_backend  # noqa: E402
 from emo_llama_ros.errors import BadCheckpoint, EmoError, OutOfMemory  # noqa: E402
 from emo_llama_ros.estimate import Status  # noqa: E402
-from emo_llama_ros.evidence import evidence_note  # noqa: E402
+from emo_llama_ros.evidence import answer_note, evidence_note  # noqa: E402
 from emo_llama_ros.faces.clip_measures import clip_facts  # noqa: E402
 from emo_llama_ros.faces.measures import NAMES  # noqa: E402
 from emo_llama_ros.labels import AFFECTNET, RAF_DB  # noqa: E402
@@ -124,14 +124,14 @@ def test_a_question_is_read_under_its_own_words_and_remembers_what_was_said(back
     assert again == continue_plainly(backend, clip, turns, "Why?", 16)
 
 
-def test_a_model_trained_with_notes_reads_what_was_measured_before_the_first_question(checkpoint, make_clip):
+def test_a_model_trained_with_notes_is_told_what_was_measured_and_then_what_was_published(checkpoint, make_clip):
     folder = checkpoint("none", False, "clip", evidence_note=True)
     backend, clip, question = make(folder), make_clip(), "Is the mouth open?"
     (answer,) = backend.label([clip])
-    note = evidence_note(clip_facts(clip, RAF_DB.labels, answer.probabilities))
-    label = prompts.label_turn(RAF_DB, video=True, answer=RAF_DB.labels[int(np.argmax(answer.probabilities))])
+    facts = clip_facts(clip, RAF_DB.labels, answer.probabilities)
+    label = prompts.label_turn(RAF_DB, video=True, answer=facts.label, context=evidence_note(facts))
     reasons = "".join(backend.explain(clip, answer))
-    asked = prompts.reasoning_turn(context=note)
+    asked = prompts.reasoning_turn(context=answer_note(facts))
     assert reasons == continue_plainly(backend, clip, [label, asked], label.question, 16)
     said = "".join(backend.explain(clip, answer, question))
     turns = [label, replace(asked, answer=prompts.one_line(reasons)), Turn(question, None, image="none")]

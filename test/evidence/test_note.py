@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from emo_llama_ros.evidence import ClipFacts, Evidence, Phase, Trend, evidence_note
+from emo_llama_ros.evidence import ClipFacts, Evidence, Phase, Trend, answer_note, evidence_note
 
 FACTS = ClipFacts(
+    readings=(("happiness", 0.7), ("neutral", 0.2), ("fear", 0.06), ("anger", 0.04)),
     evidences=(
         Evidence(12, 0.784, Trend.RISING, 1.23),
         Evidence(25, 0.5, Trend.FALLING, 1.5, 0.4),
@@ -25,13 +26,13 @@ STILL = replace(FACTS, evidences=(Evidence(12, 0.7),), span_s=0.0)
 
 def test_a_clip():
     assert evidence_note(FACTS) == (
-        "Measured over 2.0 s: happiness 81%, neutral 12%, sadness 07%; first neutral, then happiness since 1.2 s; "
+        "Measured over 2.0 s: read as happiness 70%, neutral 20%, fear 06%; first neutral, then happiness since 1.2 s; "
         "AU12 78% rising since 1.2 s; AU25 50% falling since 1.5 s until 0.4 s; AU6 99%; AU4 20% until 0.1 s."
     )
 
 
 def test_a_single_image_has_no_times():
-    assert evidence_note(STILL) == ("Measured in one image: happiness 81%, neutral 12%, sadness 07%; AU12 70%.")
+    assert evidence_note(STILL) == ("Measured in one image: read as happiness 70%, neutral 20%, fear 06%; AU12 70%.")
 
 
 @pytest.mark.parametrize(
@@ -40,14 +41,21 @@ def test_a_single_image_has_no_times():
         ({"evidences": ()}, "; no movement."),
         ({"unknown": frozenset({4})}, "; no neutral reference."),
         ({"unknown": frozenset({4, 12}), "readable": False}, "; face not readable."),
-        ({"phases": (Phase("sadness", 2.0, 0.5), Phase("anger", 0.5))}, "; course unclear;"),
+        ({"phases": ()}, "; course unknown;"),
+        ({"readings": ()}, "Measured over 2.0 s: first neutral,"),
     ],
 )
 def test_what_is_not_known_is_said(changes, said):
     assert said in evidence_note(replace(FACTS, **changes))
 
 
-def test_a_course_is_told_only_where_it_contains_the_label():
-    assert FACTS.course == FACTS.phases
-    assert replace(FACTS, probabilities=(0.9, 0.05, 0.03, 0.02)).course == ()
-    assert STILL.course == ()
+def test_what_is_measured_can_be_noted_before_any_answer():
+    assert evidence_note(replace(FACTS, probabilities=())) == evidence_note(FACTS)
+
+
+def test_the_published_answer():
+    assert answer_note(FACTS) == "Published: happiness 81%, neutral 12%, sadness 07%."
+
+
+def test_a_single_image_has_no_course():
+    assert (FACTS.course, STILL.course) == (FACTS.phases, ())

@@ -65,18 +65,18 @@ def test_everything_drawn_to_be_said_holds(clips: ClueClips) -> None:
     assert tally.share == 1.0, tally.examples
 
 
-def test_a_conversation_shows_the_note_once_and_says_only_what_stands_in_it(clips: ClueClips) -> None:
+def test_a_conversation_is_told_what_was_measured_and_published_and_says_nothing_else(clips: ClueClips) -> None:
     items = ClueItems(clips, 300, seed=2, conversations=1.0)
     numbers = re.compile(r"\d\.\d s|AU\d+")
     for i in range(len(items)):
         label, first, *later = items[i].turns
-        assert first.context.startswith("Measured ")
-        assert not label.context
+        assert label.context.startswith("Measured ")
+        assert first.context.startswith("Published: ")
         assert not any(turn.context for turn in later)
         for turn in (first, *later):
             assert turn.answer is not None
             said = set(numbers.findall(turn.answer)) - {f"{s:.1f} s" for s in (0.5, 1.0, 1.5, 2.0)}
-            assert said <= set(numbers.findall(first.context)), (first.context, turn.answer)
+            assert said <= set(numbers.findall(label.context)), (label.context, turn.answer)
 
 
 def test_a_conversation_is_as_long_as_what_is_said_after_the_label(clips: ClueClips) -> None:

@@ -12,7 +12,7 @@ import torch
 from emo_llama_ros.clips import SECOND_NS, Clip
 from emo_llama_ros.evidence import ClipFacts, Evidence, Phase, Trend
 from emo_llama_ros.faces.action_units import MEASURED, NEEDS_BASELINE
-from emo_llama_ros.faces.clip_measures import measure
+from emo_llama_ros.faces.clip_measures import measure, ranked, weighted_scores
 from emo_llama_ros.faces.face import Face, FloatArray
 from emo_llama_ros.faces.priors import IBUG_68, UNIT_NUMBERS
 from emo_llama_ros.labels import RAF_DB
@@ -22,6 +22,7 @@ from emo_llama_ros.model.face_mining import FacePriors
 MAX_PHASES = 4
 """Clips with more changes keep the newest; at 8 frames there cannot be more."""
 _TRENDS = tuple(Trend)
+_AGE_S = FRAME_EVIDENCE_NAMES.index("age_s")
 _HAS_BASELINE = FRAME_EVIDENCE_NAMES.index("has_baseline")
 
 
@@ -59,7 +60,7 @@ class ClueClips:
             torch.from_numpy(self.evidence[i, used]),
         )
 
-    def facts(self, i: int, labels: Sequence[str], probabilities: Sequence[float]) -> ClipFacts:
+    def facts(self, i: int, labels: Sequence[str], probabilities: Sequence[float] = ()) -> ClipFacts:
         """Return what may be said about clip `i`, given what a model made of it.
 
         Numbers are rounded as a note writes them, so that an answer never hangs on digits that the model cannot see.
@@ -84,6 +85,7 @@ class ClueClips:
         readable = not np.isnan(known).all()
         unknown = MEASURED if not readable else NEEDS_BASELINE if np.nanmax(known) == 0 else frozenset()
         return ClipFacts(
+            self.readings(i),
             tuple(sorted(evidences, key=lambda e: -e.intensity)),
             frozenset(unknown),
             readable,
@@ -92,6 +94,12 @@ class ClueClips:
             phases,
             round(float(self.span_s[i]), 1),
         )
+
+    def readings(self, i: int) -> tuple[tuple[str, float], ...]:
+        """Return what the network says of clip `i`, see `ClipFacts.readings`."""
+        used = slice(0, int(self.frames[i]))
+        ages_s = self.evidence[i, used, _AGE_S]
+        return ranked(weighted_scores(ages_s, np.exp(self.expression[i, used].astype(np.float32))))
 
     def take(self, indices: Sequence[int] | np.ndarray) -> ClueClips:
         """Return some of the clips."""

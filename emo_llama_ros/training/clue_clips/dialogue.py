@@ -111,7 +111,6 @@ _OPPOSITE = {"Is the mouth closed?", "Are the eyes open?"}
 CANNOT_TELL = "That cannot be told without a neutral reference of this person."
 NOT_READABLE = "That cannot be told: this view is not good enough to measure it."
 STILL = "A single image does not tell how it came about."
-UNCLEAR = "How it came about was not clear."
 OFF_TOPIC_ANSWER = "That cannot be answered from the measured evidence."
 
 _KINDS: dict[str, float] = {
@@ -150,9 +149,7 @@ def changed(rng: np.random.Generator, facts: ClipFacts) -> tuple[str, str]:
     question = _pick(rng, CHANGED).format(when=when)
     if facts.still:
         return question, STILL
-    answer = describe_changes(facts.evidences, facts.course, last)
-    # Nothing is said of a course that is not told, not even that there was none.
-    return question, UNCLEAR if answer.startswith("Nothing") and not facts.course else answer
+    return question, describe_changes(facts.evidences, facts.course, last)
 
 
 def movement(rng: np.random.Generator, facts: ClipFacts) -> tuple[str, str]:
@@ -218,8 +215,6 @@ def developed(rng: np.random.Generator, facts: ClipFacts) -> tuple[str, str]:
     question = _pick(rng, DEVELOPED)
     if facts.still:
         return question, STILL
-    if not facts.course:
-        return question, UNCLEAR
     return question, " ".join(change_sentences(facts.course)) or "The expression stayed the same."
 
 

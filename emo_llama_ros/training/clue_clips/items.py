@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from emo_llama_ros.evidence import evidence_note
+from emo_llama_ros.evidence import answer_note, evidence_note
 from emo_llama_ros.labels import AFFECTNET, AFFECTNET_7, DFEW, FERPLUS, FERV39K, MAFW, RAF_DB, LabelSet
 from emo_llama_ros.prompts import REASONING_QUESTION, Turn, label_turn, reasoning_turn
 from emo_llama_ros.training.clue_clips import dialogue
@@ -29,8 +30,8 @@ _MOST_QUESTIONS = 4
 class ClueItems(Dataset[Item]):
     """`length` items about `clips`, item i about clip i modulo their number.
 
-    Category items ask for the true label. Conversation items go on from a label that is given, with a note of what was
-    measured: what the words say of certainty is what the note says.
+    Every item begins with a note of what was measured. Category items ask for the true label. Conversation items go on
+    from a label that is given, with a note of how sure it was published: the words of certainty follow that.
     """
 
     clips: ClueClips
@@ -63,35 +64,35 @@ class ClueItems(Dataset[Item]):
         clip = self._clip(index)
         if rng.random() >= self.conversations:
             label = RAF_DB.labels[int(self.clips.labels[clip])]
-            return (label_turn(_label_set(rng, label), video=self._is_video(clip), answer=label),), label, ""
+            return (self._label_turn(clip, _label_set(rng, label), label),), label, ""
         return self._conversation(rng, clip)
 
     def _conversation(self, rng: np.random.Generator, clip: int) -> tuple[tuple[Turn, ...], str, str]:
         label_set = RAF_DB if rng.random() < _OWN_WORDS else _OTHER_SETS[int(rng.integers(len(_OTHER_SETS)))]
-        read = self.clips.expression[clip, : int(self.clips.frames[clip])]
-        facts = self.clips.facts(clip, label_set.labels, belief(rng, read, label_set))
-        label = label_turn(label_set, video=self._is_video(clip), answer=facts.label)
+        facts = self.clips.facts(clip, label_set.labels, belief(rng, dict(self.clips.readings(clip)), label_set))
+        label = self._label_turn(clip, label_set, facts.label)
         talk: list[Turn] = []
         if rng.random() < _REASONS_FIRST:
             talk.append(reasoning_turn(dialogue.reasoning(facts)))
         while not talk or (len(talk) < _MOST_QUESTIONS and rng.random() < 0.7):
             talk.append(Turn(*dialogue.ask(rng, facts), image="none"))
-        talk[0] = replace(talk[0], context=evidence_note(facts))
+        talk[0] = replace(talk[0], context=answer_note(facts))
         # The first answer follows the label's own pass; a later one reads the clip again under its question.
         words = "" if talk[0].question == REASONING_QUESTION and rng.random() < 0.5 else talk[-1].question
         return (label, *talk), facts.label, words
 
-    def _is_video(self, clip: int) -> bool:
-        return int(self.clips.frames[clip]) > 1
+    def _label_turn(self, clip: int, label_set: LabelSet, answer: str) -> Turn:
+        video = int(self.clips.frames[clip]) > 1
+        note = evidence_note(self.clips.facts(clip, label_set.labels))
+        return label_turn(label_set, video=video, answer=answer, context=note)
 
 
-def belief(rng: np.random.Generator, log_expression: np.ndarray, label_set: LabelSet) -> list[float]:
-    """Return probabilities that a model might make of the network's log-probabilities (T, 7) of a clip.
+def belief(rng: np.random.Generator, readings: Mapping[str, float], label_set: LabelSet) -> list[float]:
+    """Return probabilities that a model might publish of a clip that the network reads so.
 
-    From flat to sharp, and sometimes for another label than the network's: words follow the note, not the faces.
+    From flat to sharp, and sometimes for another label than the network's: words follow what was published.
     """
-    read = dict(zip(RAF_DB.labels, log_expression.astype(np.float64).mean(0).clip(-6), strict=True))
-    scores = np.array([read.get(label, min(read.values())) for label in label_set.labels])
+    scores = np.log(np.maximum([readings.get(label, 0.0) for label in label_set.labels], 2e-3))
     scores = scores * rng.uniform(0.4, 1.6) + rng.normal(0, 0.6, len(scores))
     shares = np.exp(scores - scores.max())
     return (shares / shares.sum()).tolist()
@@ -99,8 +100,9 @@ def belief(rng: np.random.Generator, log_expression: np.ndarray, label_set: Labe
 
 def label_question(clips: ClueClips, clip: int) -> Item:
     """Return the item that asks for the label of a clip and has no answer yet."""
-    turn = label_turn(RAF_DB, video=int(clips.frames[clip]) > 1)
-    return Item((replace(turn, answer=None),), face_priors=clips.priors(clip))
+    note = evidence_note(clips.facts(clip, RAF_DB.labels))
+    turn = label_turn(RAF_DB, video=int(clips.frames[clip]) > 1, context=note)
+    return Item((turn,), face_priors=clips.priors(clip))
 
 
 def _said(turn: Turn) -> tuple[str, str, str]:
