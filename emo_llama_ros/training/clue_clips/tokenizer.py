@@ -7,26 +7,32 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from emo_llama_ros import prompts
 from emo_llama_ros.model.processing import BERT_VOCAB_FILE, TOKENIZERS_FILE
 
 SPECIAL = ("<unk>", "<s>", prompts.END_OF_ANSWER)
 """Ids 0 (also padding), 1 and 2, as in LLaMA."""
+_PIECES = r"AU\d+| ?\d+\.\d| ?\d+%| ?(?!AU\d)[A-Za-z]+| ?\d| ?[^\sA-Za-z\d]|\s"
+"""Action units, times and percentages whole, words, single digits, everything else."""
 _BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def train(texts: Iterable[str], folder: Path, vocab_size: int, prompt_vocab_size: int) -> None:
     """Write both tokenizers into `folder`.
 
-    The language model's is a byte-level BPE, so that any question can be read. Digits stand alone, so that a time is
-    the same tokens wherever it is said. The Q-Former's is a WordPiece vocabulary: the words of the texts, then letters.
+    The language model's is a byte-level BPE, so that any question can be read. Action units, times and percentages are
+    one token each, so that to state one is to copy one token. The Q-Former's is a WordPiece vocabulary: the words of
+    the texts, then letters.
     """
     texts = list(texts)
     tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL[0]))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Split(Regex(_PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
