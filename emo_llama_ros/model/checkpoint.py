@@ -27,7 +27,7 @@ CONFIG = "config.json"
 MANIFEST = "manifest.json"
 CHECKSUMS = "checksums.json"
 NANO = Path(__file__).parent / "nano"
-"""The checkpoint that ships with the package: emo-llama-nano, made by config/train/nano.yaml."""
+"""Where a package that carries emo-llama-nano (config/train/nano.yaml) has it; an empty model_path takes it."""
 CALIBRATION = "calibration.json"
 
 _CHUNK = 1 << 22

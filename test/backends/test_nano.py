@@ -1,4 +1,4 @@
-"""emo-llama-nano, the model that ships: that it is what its recipe made, and what it does on real faces."""
+"""emo-llama-nano, in a package that carries it: that it is what its recipe made, and what it does on real faces."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from emo_llama_ros.perception import Perception  # noqa: E402
 from emo_llama_ros.training.clue_clips.recordings import HELD_OUT  # noqa: E402
 from emo_llama_ros.training.recipe import load_recipe  # noqa: E402
 
+pytestmark = pytest.mark.skipif(not NANO.is_dir(), reason="this package carries no emo-llama-nano")
 PHOTOGRAPHS = [name for name in HELD_OUT if name.endswith(".jpg")]
 OFF_TOPIC = "That cannot be answered from the measured evidence."
 
