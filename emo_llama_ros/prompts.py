@@ -134,7 +134,7 @@ def prompt_hash() -> str:
         for _, labels in sorted(LABEL_SETS.items())
         for video in (False, True)
     ]
-    wordings += [evidence_note(_ANY_FACTS), answer_note(_ANY_FACTS)]
+    wordings += [evidence_note(_ANY_FACTS), answer_note(_ANY_FACTS.labels, _ANY_FACTS.probabilities)]
     return hashlib.sha256(json.dumps([VERSION, wordings]).encode()).hexdigest()[:12]
 
 

@@ -41,6 +41,19 @@ def media():
 
 
 @pytest.fixture(scope="session")
+def analyzer():
+    """The embedded analyzer; skip where `emo_llama fetch` was not run."""
+    from emo_llama_ros.errors import MissingDependency, MissingModel
+    from emo_llama_ros.faces.analyzer import EmbeddedAnalyzer
+    from emo_llama_ros.options import Options
+
+    try:
+        return EmbeddedAnalyzer(Options())
+    except (MissingModel, MissingDependency) as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def tiny_checkpoints(tmp_path_factory):
     """Folders of random tiny EMO-LLaMAs with real tokenizers; see test/model/tiny_checkpoint.py."""
     pytest.importorskip("torch", reason="needs the 'model' extra")

@@ -50,7 +50,6 @@ class _Talk:
     """The conversation about one clip: what `explain` goes on from."""
 
     frames: int
-    label: int
     reading: Reading
     note: str = ""
     """What the model is told of its published answer, "" for a model that was not trained with notes."""
@@ -166,8 +165,8 @@ class EmoLlamaBackend:
 
     # --- labels ---
 
-    def _score(self, frames: list[ClipFrames], clips: list[Clip]) -> list[tuple[int, Reading] | None]:
-        """Return frame count and reading of each clip; None where memory ran out twice."""
+    def _score(self, frames: list[ClipFrames], clips: list[Clip]) -> list[tuple[int, str, Reading] | None]:
+        """Return frame count, context and reading of each clip; None where memory ran out twice."""
         if not frames:
             return []
         try:
@@ -178,7 +177,7 @@ class EmoLlamaBackend:
         # Outside the handler, which would keep the failed pass's tensors alive.
         self._release()
         self._loaded_reader.max_rows = 1
-        readings: list[tuple[int, Reading] | None] = []
+        readings: list[tuple[int, str, Reading] | None] = []
         for clip in clips:
             try:
                 readings += self._read([self._inputs.of(clip, max(1, len(clip.faces) // 2))], [clip])
@@ -189,14 +188,14 @@ class EmoLlamaBackend:
                 self._release()
         return readings
 
-    def _read(self, frames: list[ClipFrames], clips: list[Clip]) -> list[tuple[int, Reading] | None]:
+    def _read(self, frames: list[ClipFrames], clips: list[Clip]) -> list[tuple[int, str, Reading] | None]:
         counts = [len(shown.stamps_ns) for shown in frames]
-        asked = zip(counts, clips, strict=True)
-        turns = [self._dialogue.label_prompt(count, self._context(clip)) for count, clip in asked]
-        readings = self._loaded_reader.score(frames, turns)
-        return list(zip(counts, readings, strict=True))
+        contexts = [self._context(clip) for clip in clips]
+        asked = [self._dialogue.label_prompt(*of_clip) for of_clip in zip(counts, contexts, strict=True)]
+        readings = self._loaded_reader.score(frames, asked)
+        return list(zip(counts, contexts, readings, strict=True))
 
-    def _answer(self, clip: Clip, frames: int, reading: Reading) -> LabelAnswer:
+    def _answer(self, clip: Clip, frames: int, context: str, reading: Reading) -> LabelAnswer:
         scores = reading.log_likelihoods.tolist()
         if self._calibration.length_normalized:
             lengths = self._dialogue.trie.lengths
@@ -208,9 +207,9 @@ class EmoLlamaBackend:
         label = max(range(len(probabilities)), key=probabilities.__getitem__)
         evidence = measured_units(clip)
         units = tuple(ActionUnit(e.unit, UNITS[e.unit].name, round(e.intensity, 3)) for e in evidence)
-        turns = [self._dialogue.label_turn(frames > 1, self._labels.labels[label], self._context(clip))]
-        note = answer_note(clip_facts(clip, self._labels.labels, probabilities)) if self._reads_notes else ""
-        return LabelAnswer(probabilities, units, state=_Talk(frames, label, reading, note, turns))
+        turns = [self._dialogue.label_turn(frames > 1, self._labels.labels[label], context)]
+        note = answer_note(self._labels.labels, probabilities) if self._reads_notes else ""
+        return LabelAnswer(probabilities, units, state=_Talk(frames, reading, note, turns))
 
     def _context(self, clip: Clip) -> str:
         """Return what the language model is told in words beside the face tokens."""

@@ -31,9 +31,9 @@ def evidence_note(facts: ClipFacts) -> str:
     return f"Measured {where}: {'; '.join(parts)}."
 
 
-def answer_note(facts: ClipFacts) -> str:
+def answer_note(labels: Sequence[str], probabilities: Sequence[float]) -> str:
     """Return the answer as it is published, so that words of certainty agree with it."""
-    ranked = sorted(zip(facts.labels, facts.probabilities, strict=True), key=lambda pair: -pair[1])
+    ranked = sorted(zip(labels, probabilities, strict=True), key=lambda pair: -pair[1])
     return f"Published: {_shares(ranked)}."
 
 

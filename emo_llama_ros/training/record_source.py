@@ -135,9 +135,7 @@ class RecordSource:
             raise BadData(f"No record of {', '.join(options.records)} can be trained on; the first: {found[0].reason}")
         self._set_statistics(model)
 
-    def items(
-        self, model: EmoLlama, stage_data: Mapping[str, Any], number: int
-    ) -> tuple[RecordItems, Dataset[Item] | None]:
+    def items(self, stage_data: Mapping[str, Any], number: int) -> tuple[RecordItems, Dataset[Item] | None]:
         """Return what a stage trains on, and what it is measured on; a stage cannot choose among records."""
         if stage_data:
             raise BadParameter(f"The stage's data has an unknown key '{min(stage_data)}'.")

@@ -67,7 +67,7 @@ def train(recipe: Recipe, output: Path | None = None, *, smoke: bool = False, re
     done = [stage.name for stage in recipe.stages if (output / stage.name).is_dir()] if resume else []
     figures: dict[str, float] = {}
     for number, stage in enumerate(recipe.stages):
-        items, held_out = source.items(model, stage.data, number)
+        items, held_out = source.items(stage.data, number)
         figures = fit(
             model,
             stage,

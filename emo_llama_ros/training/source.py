@@ -31,9 +31,7 @@ class Source(Protocol):
     def prepare(self, model: EmoLlama) -> None:
         """Set what the model holds of the data's statistics."""
 
-    def items(
-        self, model: EmoLlama, stage_data: Mapping[str, Any], number: int
-    ) -> tuple[Dataset[Item], Dataset[Item] | None]:
+    def items(self, stage_data: Mapping[str, Any], number: int) -> tuple[Dataset[Item], Dataset[Item] | None]:
         """Return what stage `number` trains on, and what it is measured on."""
 
     def sampler(self, items: Dataset[Item], seed: int) -> Sampler[int]:

@@ -131,7 +131,7 @@ def test_a_model_trained_with_notes_is_told_what_was_measured_and_then_what_was_
     facts = clip_facts(clip, RAF_DB.labels, answer.probabilities)
     label = prompts.label_turn(RAF_DB, video=True, answer=facts.label, context=evidence_note(facts))
     reasons = "".join(backend.explain(clip, answer))
-    asked = prompts.reasoning_turn(context=answer_note(facts))
+    asked = prompts.reasoning_turn(context=answer_note(facts.labels, facts.probabilities))
     assert reasons == continue_plainly(backend, clip, [label, asked], label.question, 16)
     said = "".join(backend.explain(clip, answer, question))
     turns = [label, replace(asked, answer=prompts.one_line(reasons)), Turn(question, None, image="none")]

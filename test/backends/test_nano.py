@@ -12,9 +12,7 @@ torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 from emo_llama_ros.backends.emo_llama import EmoLlamaBackend  # noqa: E402
 from emo_llama_ros.backends.expression import ExpressionBackend  # noqa: E402
 from emo_llama_ros.clips import Clip  # noqa: E402
-from emo_llama_ros.errors import MissingModel  # noqa: E402
 from emo_llama_ros.evaluation.faithfulness import Tally, check  # noqa: E402
-from emo_llama_ros.faces.analyzer import make_analyzer  # noqa: E402
 from emo_llama_ros.faces.clip_measures import measure  # noqa: E402
 from emo_llama_ros.frames import Frame  # noqa: E402
 from emo_llama_ros.labels import RAF_DB  # noqa: E402
@@ -34,14 +32,6 @@ def nano():
     backend = EmoLlamaBackend(Options(worker_threads=1, device="cpu", performance="plain"))
     backend.load()
     return backend
-
-
-@pytest.fixture(scope="module")
-def analyzer():
-    try:
-        return make_analyzer(Options())
-    except MissingModel as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def test_what_is_measured_can_be_noted_before_any_answer():
 
 
 def test_the_published_answer():
-    assert answer_note(FACTS) == "Published: happiness 81%, neutral 12%, sadness 07%."
+    assert answer_note(FACTS.labels, FACTS.probabilities) == "Published: happiness 81%, neutral 12%, sadness 07%."
 
 
 def test_a_single_image_has_no_course():

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from emo_llama_ros.clips import Clip, ClipWindows
-from emo_llama_ros.errors import MissingDependency, MissingModel
 from emo_llama_ros.faces.baseline import Baselines
 from emo_llama_ros.faces.face import Box, Face, HeadPose, QualityFlaw
 from emo_llama_ros.faces.measures import NAMES
@@ -23,17 +22,6 @@ NEUTRAL_MEASURES = {
     "outer_brow_height": 0.26, "cheek_height": -0.46, "mouth_width": 0.60, "nose_width": 0.40, "brow_gap": 0.31,
     "eye_opening": 0.34,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def analyzer():
-    """The embedded analyzer; skip where `emo_llama fetch` was not run."""
-    from emo_llama_ros.faces.analyzer import EmbeddedAnalyzer
-
-    try:
-        return EmbeddedAnalyzer(Options())
-    except (MissingModel, MissingDependency) as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

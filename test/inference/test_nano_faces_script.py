@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("sklearn", reason="needs scikit-learn (extra: train)")
 
 from emo_llama_ros.backends.expression import ExpressionBackend
-from emo_llama_ros.errors import BadData, MissingModel
+from emo_llama_ros.errors import BadData
 from emo_llama_ros.faces.clip_measures import clip_facts
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.options import Options
@@ -40,16 +40,6 @@ def clips(script):
 @pytest.fixture(scope="module")
 def words(script):
     return sys.modules["nano_words"]
-
-
-@pytest.fixture(scope="module")
-def analyzer():
-    from emo_llama_ros.faces.analyzer import make_analyzer
-
-    try:
-        return make_analyzer(Options())
-    except MissingModel as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

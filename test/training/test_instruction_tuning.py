@@ -51,7 +51,7 @@ def trained(monkeypatch):
 def items_of(recipe, model: EmoLlama, folder):
     source = make_source(recipe, folder, False)
     source.prepare(model)
-    return source.items(model, {}, 0)[0], source.collate
+    return source.items({}, 0)[0], source.collate
 
 
 def test_the_recipe_is_one_stage_of_lora_face_branch_and_connector():

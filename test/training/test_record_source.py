@@ -60,7 +60,7 @@ def networks():
 def test_images_and_videos_become_items_with_their_own_priors(sixteen, own_model, source_of):
     source = source_of(sixteen)
     source.prepare(own_model[0])
-    items, held_out = source.items(own_model[0], {}, 0)
+    items, held_out = source.items({}, 0)
     assert (len(items), held_out) == (16, None)
     image, video, gap = items[0], items[1], items[3]
     size = own_model[0].config.vision.image_size
@@ -74,7 +74,7 @@ def test_images_and_videos_become_items_with_their_own_priors(sixteen, own_model
 def test_images_are_padded_to_a_square_and_videos_are_not(sixteen, own_model, source_of):
     source = source_of(sixteen)
     source.prepare(own_model[0])
-    items, _ = source.items(own_model[0], {}, 0)
+    items, _ = source.items({}, 0)
     for item, record, pad in ((items[0], items.records[0], True), (items[1], items.records[1], False)):
         frames = [frame.rgb for frame in read_frames(Path(record.path), FRAMES)]
         expected = preprocess_clip(frames, own_model[0].config.vision.image_size, pad=pad)
@@ -95,7 +95,7 @@ def test_a_new_face_branch_learns_mean_and_deviation_of_its_evidence(sixteen, ow
 def test_the_sampler_mixes_kinds_and_labels_as_the_recipe_says(sixteen, own_model, source_of):
     source = source_of(sixteen, conversation_share=0.9)
     source.prepare(own_model[0])
-    items, _ = source.items(own_model[0], {}, 0)
+    items, _ = source.items({}, 0)
     kinds = []
     for seed in range(40):
         kinds += [items.records[i].kind for i in source.sampler(items, seed)]
@@ -121,7 +121,7 @@ def test_real_faces_are_found_once_and_seen_as_the_node_shows_them(
     def items_of():
         source = RecordSource(data, str(checkpoint()), tmp_path, False)
         source.prepare(model)
-        return source.items(model, {}, 0)[0]
+        return source.items({}, 0)[0]
 
     items = items_of()
     assert [record.id for record in items.records] == ["smile", "picture"]

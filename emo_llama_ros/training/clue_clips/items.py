@@ -76,7 +76,7 @@ class ClueItems(Dataset[Item]):
             talk.append(reasoning_turn(dialogue.reasoning(facts)))
         while not talk or (len(talk) < _MOST_QUESTIONS and rng.random() < 0.7):
             talk.append(Turn(*dialogue.ask(rng, facts), image="none"))
-        talk[0] = replace(talk[0], context=answer_note(facts))
+        talk[0] = replace(talk[0], context=answer_note(facts.labels, facts.probabilities))
         # The first answer follows the label's own pass; a later one reads the clip again under its question.
         words = "" if talk[0].question == REASONING_QUESTION and rng.random() < 0.5 else talk[-1].question
         return (label, *talk), facts.label, words

@@ -122,7 +122,7 @@ class ClueClipSource:
         mining.evidence_mean.copy_(torch.from_numpy(known.mean(axis=0).filled(0.0)))
         mining.evidence_std.copy_(torch.from_numpy(np.maximum(known.std(axis=0).filled(1.0), 0.1)))
 
-    def items(self, model: EmoLlama, stage_data: Mapping[str, Any], number: int) -> tuple[ClueItems, ClueItems]:
+    def items(self, stage_data: Mapping[str, Any], number: int) -> tuple[ClueItems, ClueItems]:
         """Return what a stage trains on, and what it is measured on."""
         unknown = set(stage_data) - {"items", "conversations"}
         if unknown:
@@ -141,16 +141,10 @@ class ClueClipSource:
         return LengthGroupedSampler(items.lengths(), _GROUP, seed)
 
     def finish(self, model: EmoLlama) -> Fit:
-        """Return the calibration of the trained model."""
-        return self.calibrate(model)
-
-    def calibrate(self, model: EmoLlama) -> Fit:
-        """Fit the temperature on the held-out clips."""
+        """Fit the temperature of the trained model on the held-out clips."""
         model.eval()
-        return posterior.calibrate(self.held_out, self._read(model, self.held_out))
-
-    def _read(self, model: EmoLlama, clips: ClueClips) -> np.ndarray:
-        return posterior.posteriors(model, self.collate, clips, workers=self._workers)
+        read = posterior.posteriors(model, self.collate, self.held_out, workers=self._workers)
+        return posterior.calibrate(self.held_out, read)
 
 
 def _texts(clips: ClueClips, seed: int) -> Iterator[str]:
