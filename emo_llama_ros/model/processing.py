@@ -109,7 +109,7 @@ class TextTokenizer(Protocol):
         """Return the ids of `text` without a beginning-of-sequence token."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of `ids` without special tokens."""
+        """Return the text of `ids` without special tokens, and without the space that begins its first word."""
 
 
 class SentencePieceTokenizer:
@@ -151,7 +151,7 @@ class JsonTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """See TextTokenizer."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True).removeprefix(" ")
 
 
 def load_text_tokenizer(folder: Path) -> TextTokenizer:
