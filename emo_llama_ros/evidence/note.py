@@ -55,4 +55,5 @@ def _movement(e: Evidence) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{min(99, round(100 * share)):02d}%"
+    # Cut, not rounded: the words' bands begin at whole percents, so a percentage never stands for two words.
+    return f"{min(99, int(100 * share)):02d}%"

@@ -49,8 +49,8 @@ def describe_changes(evidences: Sequence[Evidence], phases: Sequence[Phase], las
     """Return what began, ended or changed in the last `last_s` seconds of a clip."""
     sentences = change_sentences(phases, last_s)
     for e in sorted(evidences, key=lambda e: (-e.intensity, e.unit)):
-        began = e.onset_s is not None and e.onset_s <= last_s
-        ended = 0 < e.offset_s <= last_s
+        began = e.onset_s is not None and _tenths(e.onset_s) <= last_s
+        ended = e.offset_s > 0 and _tenths(e.offset_s) <= last_s
         moving = e.trend is not Trend.STEADY and e.offset_s == 0
         if began or ended or moving:
             sentences.append(movement_sentence(e))
@@ -73,7 +73,7 @@ def change_sentences(phases: Sequence[Phase], last_s: float = math.inf) -> list[
     return [
         f"The expression changed from {before.label} to {after.label} {after.start_s:.1f} s before the end."
         for before, after in pairwise(phases)
-        if after.start_s <= last_s
+        if _tenths(after.start_s) <= last_s
     ]
 
 
@@ -96,6 +96,11 @@ def movement_sentence(e: Evidence, still: bool = False) -> str:
 def noun(label: str) -> str:
     """Return the label as it stands in a sentence."""
     return "a neutral expression" if label == "neutral" else label
+
+
+def _tenths(seconds: float) -> float:
+    """Return a time as it is said, so that what is said to lie within a span does."""
+    return round(seconds, 1)
 
 
 def _word(bands: dict[str, tuple[float, float]], value: float) -> str:

@@ -34,6 +34,8 @@ class ParameterGroup:
     modules: tuple[str, ...]
     learning_rate: float
     weight_decay: float = 0.0
+    matrix_learning_rate: float = 0.0
+    """Rate of the matrices of hidden layers under Muon, torch's; 0 leaves them to AdamW like everything else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.model.modeling import EmoLlama
 from emo_llama_ros.training.collate import Collate, Item, Tunable
+from emo_llama_ros.training.optimizer import make_optimizer, trainable_groups
 from emo_llama_ros.training.progress import LOG_NAME, JsonLog, ProgressBar
 from emo_llama_ros.training.recipe import ParameterGroup, Stage
 
@@ -49,7 +50,11 @@ def fit(
     folder = output / stage.name
     arguments = _arguments(stage, folder, seed, smoke)
     tunable = Tunable(model)
-    scaled = [replace(g, learning_rate=g.learning_rate * stage.learning_rate_factor) for g in groups]
+    factor = stage.learning_rate_factor
+    scaled = [
+        replace(g, learning_rate=g.learning_rate * factor, matrix_learning_rate=g.matrix_learning_rate * factor)
+        for g in groups
+    ]
     parameters = trainable_groups(tunable, scaled, masters=arguments.bf16)
     trainer = AnswerTrainer(
         model=tunable,
@@ -58,7 +63,7 @@ def fit(
         train_dataset=items,
         eval_dataset=held_out,
         compute_metrics=answer_metrics,
-        optimizers=(torch.optim.AdamW(parameters, betas=(arguments.adam_beta1, arguments.adam_beta2)), None),
+        optimizers=(make_optimizer(parameters, (arguments.adam_beta1, arguments.adam_beta2)), None),
         callbacks=[ProgressBar(stage.name), JsonLog(output / LOG_NAME, stage.name), *callbacks],
         sampler=sampler,
     )
@@ -74,35 +79,6 @@ def fit(
     for entry in trainer.state.log_history:
         figures.update(entry)
     return figures
-
-
-def trainable_groups(
-    model: nn.Module, groups: Sequence[ParameterGroup], *, masters: bool = False
-) -> list[dict[str, Any]]:
-    """Let the groups train and freeze everything else; return the optimizer's parameter groups.
-
-    A parameter belongs to the first group with a module that is a dotted part of its name. Biases and norms are never
-    decayed. `masters` holds what trains in float32. Raise BadParameter for a group that matches nothing.
-    """
-    members: dict[str, dict[bool, list[nn.Parameter]]] = {g.name: {True: [], False: []} for g in groups}
-    for name, parameter in model.named_parameters():
-        group = next((g for g in groups if any(f".{m}." in f".{name}." for m in g.modules)), None)
-        # Quantized weights are integers: they cannot train, whatever group names them.
-        parameter.requires_grad_(group is not None and parameter.is_floating_point())
-        if group is not None and parameter.requires_grad:
-            # Steps are smaller than the gaps between 16-bit numbers; autocast computes in them nevertheless.
-            if masters:
-                parameter.data = parameter.data.float()
-            members[group.name][parameter.ndim > 1].append(parameter)
-    for group in groups:
-        if not any(members[group.name].values()):
-            raise BadParameter(f"No parameter of the model belongs to the group '{group.name}' ({group.modules}).")
-    return [
-        {"params": parameters, "lr": group.learning_rate, "weight_decay": group.weight_decay if decays else 0.0}
-        for group in groups
-        for decays, parameters in members[group.name].items()
-        if parameters
-    ]
 
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:

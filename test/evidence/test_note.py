@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from emo_llama_ros.evidence import ClipFacts, Evidence, Phase, Trend, answer_note, evidence_note
+from emo_llama_ros.evidence.vocabulary import CERTAINTY, SECOND_READING
 
 FACTS = ClipFacts(
     readings=(("happiness", 0.7), ("neutral", 0.2), ("fear", 0.06), ("anger", 0.04)),
@@ -54,7 +55,13 @@ def test_what_is_measured_can_be_noted_before_any_answer():
 
 
 def test_the_published_answer():
-    assert answer_note(FACTS.labels, FACTS.probabilities) == "Published: happiness 81%, neutral 12%, sadness 07%."
+    assert answer_note(FACTS.labels, FACTS.probabilities) == "Published: happiness 81%, neutral 12%, sadness 06%."
+
+
+@pytest.mark.parametrize("bound", [*(low for low, _ in CERTAINTY.values() if low), SECOND_READING])
+def test_a_percentage_never_stands_for_two_words(bound):
+    below = answer_note(("happiness",), (bound - 0.001,))
+    assert below != answer_note(("happiness",), (bound,))
 
 
 def test_a_single_image_has_no_course():

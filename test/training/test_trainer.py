@@ -9,9 +9,10 @@ from transformers import TrainerCallback
 
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.training.collate import Tunable
+from emo_llama_ros.training.optimizer import trainable_groups
 from emo_llama_ros.training.recipe import ParameterGroup, Stage
 from emo_llama_ros.training.sampling import BalancedSampler, balanced_weights
-from emo_llama_ros.training.trainer import fit, trainable_groups
+from emo_llama_ros.training.trainer import fit
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tuning_fixtures import make_items, make_tiny

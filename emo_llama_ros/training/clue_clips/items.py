@@ -23,7 +23,9 @@ _OWN_WORDS = 0.85
 """Share of conversations about RAF-DB's labels."""
 _REASONS_FIRST = 0.55
 """Share of conversations that ask for the reasons before anything else, as the node does."""
-_MOST_QUESTIONS = 4
+_MORE_QUESTIONS = 0.8
+"""Chance that one more question follows, up to `_MOST_QUESTIONS`."""
+_MOST_QUESTIONS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class ClueItems(Dataset[Item]):
         talk: list[Turn] = []
         if rng.random() < _REASONS_FIRST:
             talk.append(reasoning_turn(dialogue.reasoning(facts)))
-        while not talk or (len(talk) < _MOST_QUESTIONS and rng.random() < 0.7):
+        while not talk or (len(talk) < _MOST_QUESTIONS and rng.random() < _MORE_QUESTIONS):
             talk.append(Turn(*dialogue.ask(rng, facts), image="none"))
         talk[0] = replace(talk[0], context=answer_note(facts.labels, facts.probabilities))
         # The first answer follows the label's own pass; a later one reads the clip again under its question.
