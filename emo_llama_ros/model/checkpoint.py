@@ -11,12 +11,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from emo_llama_ros import __version__
+from emo_llama_ros.checksums import file_sha256
 from emo_llama_ros.errors import BadCheckpoint, BadParameter, MissingModel
 from emo_llama_ros.labels import label_set
 from emo_llama_ros.model.configuration import FORMAT, EmoLlamaConfig, FaceConfig
@@ -27,10 +27,8 @@ CONFIG = "config.json"
 MANIFEST = "manifest.json"
 CHECKSUMS = "checksums.json"
 NANO = Path(__file__).parent / "nano"
-"""Where a package that carries emo-llama-nano (config/train/nano.yaml) has it; an empty model_path takes it."""
+"""The checkpoint that ships with the package: emo-llama-nano, made by config/train/nano.yaml."""
 CALIBRATION = "calibration.json"
-
-_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +159,3 @@ def verify_checksums(folder: Path, progress: Callable[[int], None] = lambda coun
                 f"{CHECKSUMS} if you changed it on purpose."
             )
     return True
-
-
-def file_sha256(file: Path, progress: Callable[[int], None] = lambda count: None) -> str:
-    """Return the SHA-256 of a file (hex); `progress` gets the number of bytes read since the last call."""
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        while chunk := opened.read(_CHUNK):
-            digest.update(chunk)
-            progress(len(chunk))
-    return digest.hexdigest()

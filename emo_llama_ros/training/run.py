@@ -14,9 +14,10 @@ import transformers
 from accelerate import PartialState
 
 from emo_llama_ros import prompts
+from emo_llama_ros.checksums import file_sha256
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.labels import RAF_DB
-from emo_llama_ros.model.checkpoint import CALIBRATION, Manifest, file_sha256, open_checkpoint, write_checksums
+from emo_llama_ros.model.checkpoint import CALIBRATION, Manifest, open_checkpoint, write_checksums
 from emo_llama_ros.model.configuration import FORMAT, EmoLlamaConfig, FaceConfig
 from emo_llama_ros.model.loading import load_model, save_model
 from emo_llama_ros.model.modeling import EmoLlama

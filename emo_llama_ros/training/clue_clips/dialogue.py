@@ -6,11 +6,12 @@ the facts it was made from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.evidence import (
     UNITS,
     ClipFacts,
@@ -113,19 +114,36 @@ NOT_READABLE = "That cannot be told: this view is not good enough to measure it.
 STILL = "A single image does not tell how it came about."
 OFF_TOPIC_ANSWER = "That cannot be answered from the measured evidence."
 
-_KINDS: dict[str, float] = {
+KINDS: dict[str, float] = {
     "why": 0.10, "changed": 0.16, "movement": 0.26, "units": 0.08, "sure": 0.06, "else": 0.06, "which": 0.06,
     "is_label": 0.08, "developed": 0.06, "off_topic": 0.08,
 }  # fmt: skip
+"""Kinds of questions, and the share of each."""
 
 
-def ask(rng: np.random.Generator, facts: ClipFacts) -> tuple[str, str]:
-    """Draw a question and return it with its answer."""
-    kind = str(rng.choice(list(_KINDS), p=list(_KINDS.values())))
+def ask(rng: np.random.Generator, facts: ClipFacts, kinds: Mapping[str, float] = KINDS) -> tuple[str, str]:
+    """Draw a question, of a kind as often as `kinds` says, and return it with its answer."""
+    kind = str(rng.choice(list(kinds), p=list(kinds.values())))
     question, answer = _ANSWERS[kind](rng, facts)
     # People type as they like.
     question = question.lower() if rng.random() < 0.15 else question
     return question.rstrip("?.") if rng.random() < 0.1 else question, answer
+
+
+def kinds_of(changed: Mapping[str, float]) -> dict[str, float]:
+    """Return the shares of all kinds where some are `changed`; the others divide what is left as usual.
+
+    Raise BadParameter for an unknown kind, or shares above 1.
+    """
+    if unknown := set(changed) - set(KINDS):
+        raise BadParameter(f"There are no questions of kind '{min(unknown)}'; there are {', '.join(KINDS)}.")
+    if not changed:
+        return dict(KINDS)
+    left = 1 - sum(changed.values())
+    others = sum(share for kind, share in KINDS.items() if kind not in changed)
+    if left < 0 or (left and not others):
+        raise BadParameter("The shares of kinds of questions must add up to 1 at most.")
+    return {kind: changed.get(kind, share * left / others if others else 0.0) for kind, share in KINDS.items()}
 
 
 def why(rng: np.random.Generator, facts: ClipFacts) -> tuple[str, str]:

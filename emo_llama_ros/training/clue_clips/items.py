@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -41,6 +41,8 @@ class ClueItems(Dataset[Item]):
     seed: int
     conversations: float = 0.0
     """Share of conversation items."""
+    kinds: Mapping[str, float] = field(default_factory=lambda: dialogue.KINDS)
+    """Kinds of questions in them, and the share of each."""
 
     def __len__(self) -> int:
         return self.length
@@ -77,7 +79,7 @@ class ClueItems(Dataset[Item]):
         if rng.random() < _REASONS_FIRST:
             talk.append(reasoning_turn(dialogue.reasoning(facts)))
         while not talk or (len(talk) < _MOST_QUESTIONS and rng.random() < _MORE_QUESTIONS):
-            talk.append(Turn(*dialogue.ask(rng, facts), image="none"))
+            talk.append(Turn(*dialogue.ask(rng, facts, self.kinds), image="none"))
         talk[0] = replace(talk[0], context=answer_note(facts.labels, facts.probabilities))
         # The first answer follows the label's own pass; a later one reads the clip again under its question.
         words = "" if talk[0].question == REASONING_QUESTION and rng.random() < 0.5 else talk[-1].question

@@ -14,6 +14,7 @@
 |---|---|
 | `items` | how many items the stage draws from the clips |
 | `conversations` | share of items that go on from a label and ask for more |
+| `kinds` | kinds of questions (`dialogue.KINDS`) and their shares, where they are not the usual ones |
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from emo_llama_ros.training.sampling import LengthGroupedSampler
 
 _TOKENIZER_TEXTS = 6000
 _PROMPT_TOKENS = 64
-_GROUP = 64
+_GROUP = 32
 """So many items of about the same length come one after the other."""
 
 
@@ -124,15 +125,16 @@ class ClueClipSource:
 
     def items(self, stage_data: Mapping[str, Any], number: int) -> tuple[ClueItems, ClueItems]:
         """Return what a stage trains on, and what it is measured on."""
-        unknown = set(stage_data) - {"items", "conversations"}
+        unknown = set(stage_data) - {"items", "conversations", "kinds"}
         if unknown:
             raise BadParameter(f"The stage's data has an unknown key '{min(unknown)}'.")
         count, share = int(stage_data["items"]), float(stage_data.get("conversations", 0.0))
+        kinds = dialogue.kinds_of(stage_data.get("kinds", {}))
         seed = self._seed + 1000 * (number + 1)
         measured = min(len(self.held_out), 1024)
         return (
-            ClueItems(self.clips, count, seed, share),
-            ClueItems(self.held_out, measured, seed, 1.0 if share else 0.0),
+            ClueItems(self.clips, count, seed, share, kinds),
+            ClueItems(self.held_out, measured, seed, 1.0 if share else 0.0, kinds),
         )
 
     def sampler(self, items: Dataset[Item], seed: int) -> Sampler[int]:
