@@ -111,16 +111,16 @@ def clips_of_the_person(options: Options) -> list[Clip]:
 def compare(backend: EmoLlamaBackend, plain: Plain, clips: list[Clip], options: Options, passes: int) -> dict[str, Any]:
     """Compare the backend with plain transformers on label, and on label and reasoning."""
     dialogue, limit = backend._dialogue, options.max_reasoning_tokens
-    label_prompt = dialogue.label_prompt(options.clip_frames)
     label_tokens = 1 + max(dialogue.trie.lengths)
-    same_label, same_words, follow_ups = [], [], {}
+    same_label, same_words, prompts, follow_ups = [], [], {}, {}
     for clip in clips:
         answer = backend.label([clip])[0]
         talk: Any = answer.state
         follow_ups[clip.stamp_ns] = dialogue.prompt(talk.asked(""))
-        label = backend.info.label_set.labels[talk.label]
+        label = talk.turns[0]
+        prompts[clip.stamp_ns] = dialogue.label_prompt(talk.frames, label.context)
         words = "".join(backend.explain(clip, answer)).strip()
-        same_label.append(plain.answer(clip, label_prompt, label_tokens) == label)
+        same_label.append(plain.answer(clip, prompts[clip.stamp_ns], label_tokens) == label.answer)
         same_words.append(plain.answer(clip, follow_ups[clip.stamp_ns], limit) == words)
     turns = {name: cycle(clips) for name in ("label", "both", "plain_label", "plain_both")}
 
@@ -128,9 +128,13 @@ def compare(backend: EmoLlamaBackend, plain: Plain, clips: list[Clip], options: 
         clip = next(turns["both"])
         "".join(backend.explain(clip, backend.label([clip])[0]))
 
+    def their_label() -> None:
+        clip = next(turns["plain_label"])
+        plain.answer(clip, prompts[clip.stamp_ns], label_tokens)
+
     def theirs() -> None:
         clip = next(turns["plain_both"])
-        plain.answer(clip, label_prompt, label_tokens)
+        plain.answer(clip, prompts[clip.stamp_ns], label_tokens)
         plain.answer(clip, follow_ups[clip.stamp_ns], limit)
 
     times = Times(
@@ -139,7 +143,7 @@ def compare(backend: EmoLlamaBackend, plain: Plain, clips: list[Clip], options: 
         {
             "label": lambda: backend.label([next(turns["label"])]),
             "both": ours,
-            "plain_label": lambda: plain.answer(next(turns["plain_label"]), label_prompt, label_tokens),
+            "plain_label": their_label,
             "plain_both": theirs,
         },
     )
@@ -165,7 +169,7 @@ def reasoning_alone(backend: EmoLlamaBackend, clips: list[Clip], options: Option
     for clip in clips:
         talk: Any = backend.label([clip])[0].state
         begin = time.perf_counter()
-        more = dialogue.reasoning_ids(talk.frames, talk.label, talk.note)
+        more = dialogue.reasoning_ids(talk.frames, talk.turns[0], talk.note)
         ids: Iterator[int] = reader.generate(talk.reading, more, stop, options.max_reasoning_tokens)
         times = [time.perf_counter() for _ in ids]
         counts.append(len(times))

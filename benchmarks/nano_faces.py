@@ -19,7 +19,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from labelled_clips import (
     picture_clips,
     video_clips,
 )
-from nano_words import QUESTIONS, REASONS, Summary, markdown, table, talk
+from nano_words import QUESTIONS, REASONS, Summary, by_origin, markdown, table, talk
 
 from emo_llama_ros.backends.backend import Backend
 from emo_llama_ros.backends.registry import make_backend
@@ -243,7 +243,7 @@ def run(
     words = talk(nano, asked, QUESTIONS)
     (more_reasons,) = talk(nano, [c for c in held_out.clips if c.altered and not quick], [REASONS])
     nano.close()
-    summary = Summary.of([*words, more_reasons])
+    origins = by_origin(words, more_reasons)
 
     quantized = loaded(backend="emo_llama", model_path=path, quantization="nf4")
     drift = Drift.between(both.nano, predictions(quantized, clips))
@@ -261,10 +261,10 @@ def run(
             f"probability is {drift.largest_difference:.3f}.",
         )
     )
-    return report, figures_of(held_out, trained, summary, drift) | {"model": info.model, "checksum": info.checksum}
+    return report, figures_of(held_out, trained, origins, drift) | {"model": info.model, "checksum": info.checksum}
 
 
-def figures_of(held_out: Both, trained: Both, summary: Summary, drift: Drift) -> dict[str, Any]:
+def figures_of(held_out: Both, trained: Both, origins: Mapping[str, Summary], drift: Drift) -> dict[str, Any]:
     """Return all figures, JSON-ready."""
     known = held_out.labelled
     return {
@@ -276,9 +276,11 @@ def figures_of(held_out: Both, trained: Both, summary: Summary, drift: Drift) ->
             name: {key: round(value, 4) for key, value in scores(answers).items()}
             for name, answers in (("nano", known.nano), ("bare", known.bare))
         },
-        "faithful": round(summary.faithful, 4) if summary.sentences[1] else None,
-        "faithful_target_met": summary.met,
-        "words": asdict(summary),
+        "faithful": {
+            name.replace("*", ""): round(part.faithful, 4) if part.sentences[1] else None
+            for name, part in origins.items()
+        },
+        "words": asdict(origins["all"]),
         "nf4": asdict(drift),
     }
 

@@ -179,6 +179,25 @@ class Summary:
         """Whether the target is met: by answers that come to an end, for an endless one is no sentence."""
         return self.faithful >= TARGET and self.empty + self.cut <= (1 - TARGET) * self.answers
 
+    @property
+    def verdict(self) -> str:
+        """Say whether the target is met."""
+        endless = self.faithful >= TARGET and not self.met
+        return "met" if self.met else f"NOT MET{', too many answers are empty or break off' if endless else ''}"
+
+
+def by_origin(words: Sequence[Words], more_reasons: Words) -> dict[str, Summary]:
+    """Return the answers apart: the reasoning that the node publishes, and questions in known and in new words."""
+    asked = [w for w in words if w.question.text]
+    return {
+        "**reasoning**, as the node publishes it": Summary.of(
+            [*(w for w in words if not w.question.text), more_reasons]
+        ),
+        "answers to questions in words of the training": Summary.of([w for w in asked if w.question.trained]),
+        "answers to questions in words that it never saw": Summary.of([w for w in asked if not w.question.trained]),
+        "all": Summary.of([*words, more_reasons]),
+    }
+
 
 def markdown(words: Sequence[Words], more_reasons: Words) -> str:
     """Return the answers question by question, then what was wrong with them.
@@ -199,14 +218,17 @@ def markdown(words: Sequence[Words], more_reasons: Words) -> str:
     header = ("question", "so asked in training", "faithful sentences", "declined", "word for word", "empty or cut")
     s = Summary.of([*words, more_reasons])
     other = more_reasons.tally
-    endless = s.faithful >= TARGET and not s.met
-    verdict = "met" if s.met else f"NOT MET{', too many answers are empty or break off' if endless else ''}"
     lines = [
         table(header, rows),
         f"Each question was asked about {words[0].answers} unaltered held-out clips. Reasons were given for "
         f"{more_reasons.answers} more: {_of((other.sentences_held, other.sentences))} sentences are faithful.",
-        f"**Faithful: {s.faithful:.3f}** ({_of(s.sentences)} sentences about the face hold in every claim), "
-        f"target {TARGET}: {verdict}.",
+        table(
+            ("sentences about the face that hold in every claim", "share", "", f"target {TARGET}"),
+            [
+                (name, f"{part.faithful:.4f}", _of(part.sentences), part.verdict)
+                for name, part in by_origin(words, more_reasons).items()
+            ],
+        ),
         f"False claims by kind: {', '.join(f'{kind} {n}' for kind, n in s.false_by_kind.items()) or 'none'}. "
         f"Off-topic questions declined: {_of(s.off_topic_declined)}; other questions wrongly declined: "
         f"{_of(s.others_declined)}. Yes or no as measured: {_of(s.yes_no_right)}. Of {s.answers} answers {s.exact} are "

@@ -124,10 +124,13 @@ class Options:
 
     # --- model ---
     backend: str = _option(
-        "expression", "What reads the clips: the expression network alone, or a language model.",
-        choices=("expression", "emo_llama"),
+        "emo_llama", "What reads the clips: a language model, or the expression network alone.",
+        choices=("emo_llama", "expression"),
     )  # fmt: skip
-    model_path: str = _option("", "Folder of the EMO-LLaMA checkpoint (made by `emo_llama convert` or `train`).")
+    model_path: str = _option(
+        "", "Folder of an EMO-LLaMA checkpoint (made by `emo_llama convert` or `train`); empty takes the shipped "
+        "emo-llama-nano.",
+    )  # fmt: skip
     quantization: str = _option(
         "auto", "Weights of the language model; 'auto' keeps the checkpoint's own, NF4 for a 7B.",
         choices=("auto", "none", "nf4", "int8"),

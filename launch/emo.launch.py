@@ -21,7 +21,7 @@ from emo_llama_ros.ros.transport import profile_variable, use_shipped_profile
 OVERRIDES = {
     "image_topic": "Camera topic.",
     "image_transport": "raw, or compressed to read <image_topic>/compressed.",
-    "backend": "What reads the clips: expression (network alone), or emo_llama (language model).",
+    "backend": "What reads the clips: emo_llama (language model), or expression (network alone).",
 }
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader
 
-import emo_llama_ros
 from emo_llama_ros.bag_writer import BagWriter
 from emo_llama_ros.errors import BadRecording, EmoError, MissingModel
 from emo_llama_ros.fetch import model_file
@@ -20,10 +19,6 @@ from emo_llama_ros.replay import replay
 
 TOPIC = "/camera/image_raw"
 OPTIONS = Options(image_converter="builtin")
-NANO = Path(emo_llama_ros.__file__).parent / "model" / "nano"
-NANO_BACKEND = pytest.param(
-    "emo_llama", marks=pytest.mark.skipif(not NANO.is_dir(), reason="this package carries no emo-llama-nano")
-)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -100,11 +95,11 @@ def test_the_report_accounts_for_every_frame(smile):
     assert sum(report["estimates"]["by_status"].values()) == len(answers(result))
     assert report["latency_ms"]["faces"]["p50"] > 0
     assert report["options"] == {"image_converter": "builtin", "seed": 1}
-    assert report["model"].startswith("expression")
+    assert report["model"].startswith("emo-llama-nano")
     assert not report["interrupted"]
 
 
-@pytest.mark.parametrize("backend", ["expression", NANO_BACKEND])
+@pytest.mark.parametrize("backend", ["emo_llama", "expression"])
 def test_the_smile_is_seen_when_it_comes(smile, bag_of, tmp_path, backend):
     options = replace(OPTIONS, backend=backend)
     result = smile[0] if options == OPTIONS else replay(bag_of("single_face.mp4"), tmp_path / "out", options)
@@ -123,7 +118,7 @@ def test_a_compressed_bag_shows_the_same_smile(bag_of, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["expression", NANO_BACKEND])
+@pytest.mark.parametrize("backend", ["emo_llama", "expression"])
 def test_sadness_turns_into_happiness(bag_of, tmp_path, backend):
     options = replace(OPTIONS, backend=backend)
     result = replay(bag_of("WolfgangLanger_Pexels.mp4"), tmp_path / "out", options)
@@ -135,7 +130,7 @@ def test_sadness_turns_into_happiness(bag_of, tmp_path, backend):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["expression", NANO_BACKEND])
+@pytest.mark.parametrize("backend", ["emo_llama", "expression"])
 def test_a_group_is_followed_and_everybody_smiles(bag_of, tmp_path, backend):
     options = replace(OPTIONS, backend=backend)
     result = replay(bag_of("multi_face.jpg", hold_s=2.0), tmp_path / "out", options, thumbnails=True)

@@ -14,7 +14,7 @@ import torch
 from emo_llama_ros import calibration, prompts
 from emo_llama_ros.backends.backend import LabelAnswer, ModelInfo
 from emo_llama_ros.clips import Clip
-from emo_llama_ros.errors import BadCheckpoint, EmoError, MissingModel, OutOfMemory
+from emo_llama_ros.errors import BadCheckpoint, EmoError, OutOfMemory
 from emo_llama_ros.estimate import ActionUnit, Status
 from emo_llama_ros.evidence import UNITS, answer_note, evidence_note
 from emo_llama_ros.faces.action_units import measured_units
@@ -83,8 +83,6 @@ class EmoLlamaBackend:
     def load(self) -> None:
         options = self._options
         torch.set_num_threads(options.worker_threads or max(1, len(os.sched_getaffinity(0)) - 1))
-        if not options.model_path and not NANO.is_dir():
-            raise MissingModel("The parameter model_path is empty: set it to the folder of an EMO-LLaMA checkpoint.")
         folder = Path(options.model_path).expanduser() if options.model_path else NANO
         checkpoint = open_checkpoint(folder)
         quantization, dtype, notes = self._format(checkpoint)

@@ -21,7 +21,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for the report.")],
     backend: Annotated[
         list[str] | None,
-        typer.Option(help="NAME or NAME=MODEL_FOLDER; several are compared with the first. [default: expression]"),
+        typer.Option(help="NAME or NAME=MODEL_FOLDER; several are compared with the first. [default: emo_llama]"),
     ] = None,
     model: Annotated[
         str, typer.Option(help="Checkpoint folder of backends named without one; {fold} stands for the fold.")

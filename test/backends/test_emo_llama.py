@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 from emo_llama_ros import calibration, prompts  # noqa: E402
 from emo_llama_ros.backends.emo_llama import EmoLlamaBackend, apparent_attributes  # noqa: E402
 from emo_llama_ros.backends.registry import make_backend  # noqa: E402
-from emo_llama_ros.errors import BadCheckpoint, EmoError, MissingModel, OutOfMemory  # noqa: E402
+from emo_llama_ros.errors import BadCheckpoint, EmoError, OutOfMemory  # noqa: E402
 from emo_llama_ros.estimate import Status  # noqa: E402
 from emo_llama_ros.evidence import answer_note, evidence_note  # noqa: E402
 from emo_llama_ros.faces.clip_measures import clip_facts  # noqa: E402
@@ -234,19 +234,6 @@ def test_another_label_set_can_be_asked_for(checkpoint, make_clip):
     backend = make(checkpoint(), label_set="affectnet")
     (answer,) = backend.label([make_clip()])
     assert len(answer.probabilities) == len(AFFECTNET.labels)
-
-
-def test_an_empty_model_path_says_what_to_set(monkeypatch, tmp_path):
-    monkeypatch.setattr("emo_llama_ros.backends.emo_llama.NANO", tmp_path / "nano")
-    with pytest.raises(MissingModel, match="model_path"):
-        make("")
-
-
-def test_an_empty_model_path_takes_the_model_that_the_package_carries(monkeypatch, checkpoint, make_clip):
-    monkeypatch.setattr("emo_llama_ros.backends.emo_llama.NANO", checkpoint())
-    backend = make("")
-    assert backend.info.model.startswith("emo-llama-nano/")
-    assert backend.label([make_clip()])[0].probabilities
 
 
 def test_a_face_branch_for_other_clues_is_refused(tiny_checkpoints):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.evaluation.faithfulness import Tally, check
 from emo_llama_ros.faces.priors import UNIT_NUMBERS
 from emo_llama_ros.labels import RAF_DB
@@ -92,3 +93,24 @@ def test_the_length_of_an_item_does_not_tell_its_label(clips: ClueClips) -> None
 def test_the_same_draw_gives_the_same_dialogue(clips: ClueClips) -> None:
     facts = clips.facts(5, RAF_DB.labels, [0.05, 0.05, 0.05, 0.6, 0.15, 0.05, 0.05])
     assert dialogue.ask(np.random.default_rng(4), facts) == dialogue.ask(np.random.default_rng(4), facts)
+
+
+def test_a_stage_may_ask_some_kinds_of_questions_more_often() -> None:
+    kinds = dialogue.kinds_of({"changed": 0.4, "movement": 0.35})
+    assert sum(kinds.values()) == pytest.approx(1.0)
+    assert kinds["changed"] == 0.4
+    assert kinds["why"] / kinds["sure"] == pytest.approx(dialogue.KINDS["why"] / dialogue.KINDS["sure"])
+    assert dialogue.kinds_of({}) == dialogue.KINDS
+
+
+@pytest.mark.parametrize(("changed", "said"), [({"weather": 0.1}, "'weather'"), ({"why": 0.9, "sure": 0.2}, "add up")])
+def test_wrong_kinds_of_questions_are_refused(changed: dict[str, float], said: str) -> None:
+    with pytest.raises(BadParameter, match=said):
+        dialogue.kinds_of(changed)
+
+
+def test_only_the_kinds_that_a_stage_wants_are_asked(clips: ClueClips) -> None:
+    facts = clips.facts(5, RAF_DB.labels, [0.05, 0.05, 0.05, 0.6, 0.15, 0.05, 0.05])
+    rng = np.random.default_rng(1)
+    asked = {dialogue.ask(rng, facts, dialogue.kinds_of({"sure": 1.0}))[1] for _ in range(20)}
+    assert asked == {dialogue.label_said(facts)}
