@@ -42,7 +42,7 @@ from labelled_clips import (
     picture_clips,
     video_clips,
 )
-from nano_words import QUESTIONS, REASONS, Summary, by_origin, markdown, table, talk
+from nano_words import ALL, QUESTIONS, REASONS, Summary, by_origin, markdown, table, talk
 
 from emo_llama_ros.backends.backend import Backend
 from emo_llama_ros.backends.registry import make_backend
@@ -255,7 +255,7 @@ def run(
             "### Labels",
             label_tables(held_out, trained),
             "### Words",
-            markdown(words, more_reasons),
+            markdown(words, more_reasons, origins),
             "### NF4",
             f"With NF4 weights {drift.same_label} of {drift.clips} labels stay the same; the largest difference of a "
             f"probability is {drift.largest_difference:.3f}.",
@@ -276,11 +276,9 @@ def figures_of(held_out: Both, trained: Both, origins: Mapping[str, Summary], dr
             name: {key: round(value, 4) for key, value in scores(answers).items()}
             for name, answers in (("nano", known.nano), ("bare", known.bare))
         },
-        "faithful": {
-            name.replace("*", ""): round(part.faithful, 4) if part.sentences[1] else None
-            for name, part in origins.items()
-        },
-        "words": asdict(origins["all"]),
+        "faithful": {name: round(part.faithful, 4) if part.sentences[1] else None for name, part in origins.items()},
+        "faithful_target_met": {name: part.met for name, part in origins.items()},
+        "words": asdict(origins[ALL]),
         "nf4": asdict(drift),
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +22,8 @@ from emo_llama_ros.training.clue_clips import dialogue
 TARGET = 0.95
 """Share of sentences about the face that are to hold in every claim; at most the rest of the answers may break off."""
 EXAMPLES = 10
+ALL = "all"
+"""Name of the summary of all answers."""
 Rule = Callable[[ClipFacts], str]
 """Makes the answer that the measurements give."""
 
@@ -190,19 +192,17 @@ def by_origin(words: Sequence[Words], more_reasons: Words) -> dict[str, Summary]
     """Return the answers apart: the reasoning that the node publishes, and questions in known and in new words."""
     asked = [w for w in words if w.question.text]
     return {
-        "**reasoning**, as the node publishes it": Summary.of(
-            [*(w for w in words if not w.question.text), more_reasons]
-        ),
+        "reasoning, as the node publishes it": Summary.of([*(w for w in words if not w.question.text), more_reasons]),
         "answers to questions in words of the training": Summary.of([w for w in asked if w.question.trained]),
         "answers to questions in words that it never saw": Summary.of([w for w in asked if not w.question.trained]),
-        "all": Summary.of([*words, more_reasons]),
+        ALL: Summary.of([*words, more_reasons]),
     }
 
 
-def markdown(words: Sequence[Words], more_reasons: Words) -> str:
+def markdown(words: Sequence[Words], more_reasons: Words, origins: Mapping[str, Summary]) -> str:
     """Return the answers question by question, then what was wrong with them.
 
-    `more_reasons` are the reasons for clips about which nothing else was asked.
+    `more_reasons` are the reasons for clips about which nothing else was asked, `origins` what `by_origin` returns.
     """
     rows = [
         (
@@ -216,7 +216,7 @@ def markdown(words: Sequence[Words], more_reasons: Words) -> str:
         for w in words
     ]
     header = ("question", "so asked in training", "faithful sentences", "declined", "word for word", "empty or cut")
-    s = Summary.of([*words, more_reasons])
+    s = origins[ALL]
     other = more_reasons.tally
     lines = [
         table(header, rows),
@@ -224,10 +224,7 @@ def markdown(words: Sequence[Words], more_reasons: Words) -> str:
         f"{more_reasons.answers} more: {_of((other.sentences_held, other.sentences))} sentences are faithful.",
         table(
             ("sentences about the face that hold in every claim", "share", "", f"target {TARGET}"),
-            [
-                (name, f"{part.faithful:.4f}", _of(part.sentences), part.verdict)
-                for name, part in by_origin(words, more_reasons).items()
-            ],
+            [(name, f"{part.faithful:.4f}", _of(part.sentences), part.verdict) for name, part in origins.items()],
         ),
         f"False claims by kind: {', '.join(f'{kind} {n}' for kind, n in s.false_by_kind.items()) or 'none'}. "
         f"Off-topic questions declined: {_of(s.off_topic_declined)}; other questions wrongly declined: "

@@ -24,7 +24,6 @@ def trainable_groups(
     a group that matches nothing.
     """
     hidden = hidden_matrices(model)
-    found: list[dict[str, Any]] = []
     members: dict[str, dict[tuple[bool, bool], list[nn.Parameter]]] = {g.name: {} for g in groups}
     for name, parameter in model.named_parameters():
         group = next((g for g in groups if any(f".{m}." in f".{name}." for m in g.modules)), None)
@@ -36,6 +35,7 @@ def trainable_groups(
                 parameter.data = parameter.data.float()
             muon = bool(group.matrix_learning_rate) and id(parameter) in hidden
             members[group.name].setdefault((muon, parameter.ndim > 1), []).append(parameter)
+    found: list[dict[str, Any]] = []
     for group in groups:
         if not members[group.name]:
             raise BadParameter(f"No parameter of the model belongs to the group '{group.name}' ({group.modules}).")
@@ -59,16 +59,16 @@ def hidden_matrices(model: nn.Module) -> set[int]:
     return {id(m.weight) for m in linears} - tables
 
 
-def make_optimizer(groups: Sequence[Mapping[str, Any]], betas: tuple[float, float]) -> Optimizer:
+def make_optimizer(groups: Sequence[dict[str, Any]], betas: tuple[float, float]) -> Optimizer:
     """Return the optimizer of `trainable_groups`."""
-    matrices, others = ([{**g} for g in groups if g.get("muon", False) is muon] for muon in (True, False))
-    adamw = AdamW(others, betas=betas) if others else None
-    if not matrices:
-        assert adamw is not None
-        return adamw
-    # Its steps get AdamW's usual size, so that one scale of learning rates and weight decays serves both.
-    muon = Muon(matrices, adjust_lr_fn="match_rms_adamw")
-    return Joined([muon, adamw]) if adamw is not None else muon
+    matrices, others = ([g for g in groups if g["muon"] is muon] for muon in (True, False))
+    parts: list[Optimizer] = []
+    if matrices:
+        # Its steps get AdamW's usual size, so that one scale of learning rates and weight decays serves both.
+        parts.append(Muon(matrices, adjust_lr_fn="match_rms_adamw"))
+    if others:
+        parts.append(AdamW(others, betas=betas))
+    return parts[0] if len(parts) == 1 else Joined(parts)
 
 
 class Joined(Optimizer):

@@ -132,6 +132,21 @@ def test_who_says_what_was_measured_is_faithful_word_for_word(words, smile):
     assert found.yes_no_right[0] == found.yes_no_right[1] > 0
 
 
+def test_reasoning_and_answers_to_known_and_new_questions_are_judged_apart(words, smile):
+    known = {question.text for question in words.QUESTIONS if question.trained}
+
+    def say(question, facts):
+        return "There are tears in the eyes." if question not in known else words.dialogue.reasoning(facts)
+
+    spoken = Speaker(say)
+    (more,) = words.talk(spoken, smile, [words.REASONS])
+    reasoning, trained, new, every = words.by_origin(words.talk(spoken, smile, words.QUESTIONS), more).values()
+    assert (reasoning.faithful, trained.faithful, new.faithful) == (1, 1, 0)
+    assert (reasoning.verdict, new.verdict) == ("met", "NOT MET")
+    assert reasoning.answers == 2 * len(smile)
+    assert every.answers == reasoning.answers + trained.answers + new.answers
+
+
 def test_who_invents_tears_is_not(words, smile):
     found = summary(words, smile, lambda question, facts: "There are tears in the eyes.")
     assert found.faithful == 0

@@ -1,14 +1,30 @@
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from emo_llama_ros.errors import BadParameter
+from emo_llama_ros.training.collate import Tunable
 from emo_llama_ros.training.optimizer import hidden_matrices, make_optimizer, trainable_groups
 from emo_llama_ros.training.recipe import ParameterGroup
 
+sys.path.insert(0, str(Path(__file__).parent))
+from tuning_fixtures import make_tiny
+
+GROUPS = (
+    ParameterGroup("face", ("face_branch",), 3e-3),
+    ParameterGroup("language", ("language_model",), 3e-3, weight_decay=0.01),
+)
 BETAS = (0.9, 0.98)
 WITH_MUON = ParameterGroup("language", ("language",), 3e-3, weight_decay=0.1, matrix_learning_rate=1e-2)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return make_tiny(tmp_path_factory.mktemp("tokenizers"), vision=False, scope="clip")
 
 
 class Talker(nn.Module):
@@ -92,6 +108,12 @@ def test_a_loaded_state_goes_on_as_if_nothing_had_happened():
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), broken.parameters(), strict=True))
 
 
-def test_a_group_without_parameters_is_an_error():
-    with pytest.raises(BadParameter, match="'ears'"):
-        trainable_groups(Talker(), [ParameterGroup("ears", ("ears",), 1e-4)])
+def test_each_group_has_its_own_rate_and_norms_are_not_decayed(tiny):
+    groups = trainable_groups(Tunable(tiny.model()), GROUPS)
+    assert [(g["lr"], g["weight_decay"]) for g in groups if g["params"][0].ndim > 1] == [(3e-3, 0.0), (3e-3, 0.01)]
+    assert all(g["weight_decay"] == 0 for g in groups if g["params"][0].ndim == 1)
+
+
+def test_a_group_without_parameters_is_an_error(tiny):
+    with pytest.raises(BadParameter, match="'eyes'"):
+        trainable_groups(Tunable(tiny.model()), [ParameterGroup("eyes", ("vision_tower",), 1e-4)])

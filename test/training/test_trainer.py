@@ -8,8 +8,6 @@ import torch
 from transformers import TrainerCallback
 
 from emo_llama_ros.errors import BadParameter
-from emo_llama_ros.training.collate import Tunable
-from emo_llama_ros.training.optimizer import trainable_groups
 from emo_llama_ros.training.recipe import ParameterGroup, Stage
 from emo_llama_ros.training.sampling import BalancedSampler, balanced_weights
 from emo_llama_ros.training.trainer import fit
@@ -89,14 +87,3 @@ def test_only_the_groups_train(tiny, tmp_path):
         name.split(".")[0] for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])
     }
     assert changed == {"face_branch"}
-
-
-def test_each_group_has_its_own_rate_and_norms_are_not_decayed(tiny):
-    groups = trainable_groups(Tunable(tiny.model()), GROUPS)
-    assert [(g["lr"], g["weight_decay"]) for g in groups if g["params"][0].ndim > 1] == [(3e-3, 0.0), (3e-3, 0.01)]
-    assert all(g["weight_decay"] == 0 for g in groups if g["params"][0].ndim == 1)
-
-
-def test_a_group_without_parameters_is_an_error(tiny):
-    with pytest.raises(BadParameter, match="'eyes'"):
-        trainable_groups(Tunable(tiny.model()), [ParameterGroup("eyes", ("vision_tower",), 1e-4)])
