@@ -36,7 +36,7 @@ def film(video: Path, width: int, height: int) -> list[array.array[int]]:
     import cv2
     import numpy as np
 
-    from emo_llama_ros.media import file_frames
+    from emo_llama_ros.recordings.media import file_frames
 
     messages = []
     for frame in file_frames([video]):

@@ -50,10 +50,10 @@ def run_once(backend: str, model: str) -> dict[str, float]:
 def _clip(first: int) -> Any:
     import numpy as np
 
-    from emo_llama_ros.clips import Clip
     from emo_llama_ros.faces.face import Box, Face
     from emo_llama_ros.faces.face_mesh import POINTS
     from emo_llama_ros.faces.measures import NAMES
+    from emo_llama_ros.perception.clips import Clip
 
     random = np.random.default_rng(0)
     face = Face(

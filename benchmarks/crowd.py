@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from emo_llama_ros.faces.analyzer import EmbeddedAnalyzer
-from emo_llama_ros.fetch import media_file
 from emo_llama_ros.frames import RgbImage
+from emo_llama_ros.install.fetch import media_file
 from emo_llama_ros.options import Options
 
 PICTURES = ("0-f1-su-ph.jpg", "0-f15-hao-ph.jpg", "15-f13-anc-ph.jpg", "single_face.jpg", "multi_face.jpg")

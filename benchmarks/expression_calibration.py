@@ -21,13 +21,13 @@ import cv2
 import numpy as np
 
 from emo_llama_ros.calibration import save_temperature
+from emo_llama_ros.engine.offline import Pipeline
 from emo_llama_ros.evaluation.calibration_fit import Fit, fit
 from emo_llama_ros.evaluation.prediction import Prediction
-from emo_llama_ros.fetch import media_file
+from emo_llama_ros.install.fetch import media_file
 from emo_llama_ros.labels import RAF_DB
-from emo_llama_ros.media import bgr_frame, file_frames
 from emo_llama_ros.options import Options
-from emo_llama_ros.pipeline import Pipeline
+from emo_llama_ros.recordings.media import bgr_frame, file_frames
 
 # File, label, and the seconds in which the face plainly displays it.
 SPANS = (

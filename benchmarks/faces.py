@@ -35,11 +35,11 @@ from emo_llama_ros.faces.face import Face, QualityFlaw
 from emo_llama_ros.faces.measures import measure
 from emo_llama_ros.faces.pose import frontal
 from emo_llama_ros.faces.quality import flaws, sharpness
-from emo_llama_ros.faces.tracking import Tracker
-from emo_llama_ros.fetch import media_file, model_file
 from emo_llama_ros.frames import Frame, RgbImage
+from emo_llama_ros.install.fetch import media_file, model_file
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception import Perception
+from emo_llama_ros.perception.perception import Perception
+from emo_llama_ros.perception.tracking import Tracker
 
 PASSES = 60
 STILLS = ("0-f1-su-ph.jpg", "0-f15-hao-ph.jpg", "15-f13-anc-ph.jpg", "single_face.jpg")

@@ -1,6 +1,6 @@
 """Clips of real faces that show a known expression: the sample media of `emo_llama fetch --media`, and given pictures.
 
-What trains and what is held out is decided in `training/clue_clips/recordings.py`; what the media show was annotated by
+What trains and what is held out is decided in `training/synthetic/recordings.py`; what the media show was annotated by
 eye. All clips are made by the product's own face networks, so they need `emo_llama fetch --media`.
 """
 
@@ -14,20 +14,20 @@ from pathlib import Path
 import numpy as np
 from expression_calibration import SPANS
 
-from emo_llama_ros.clips import SECOND_NS, Clip, FrameGate
+from emo_llama_ros.data.datasets import read_frames
+from emo_llama_ros.data.datasets.clip_source import Faces, clip_of
+from emo_llama_ros.data.datasets.sample import IMAGE_SUFFIXES
 from emo_llama_ros.errors import BadData
 from emo_llama_ros.faces.face import FaceAnalyzer
-from emo_llama_ros.fetch import media_file
 from emo_llama_ros.frames import Frame, RgbImage
-from emo_llama_ros.images import make_converter
+from emo_llama_ros.images.converter import make_converter
+from emo_llama_ros.install.fetch import media_file
 from emo_llama_ros.labels import RAF_DB, canonical
-from emo_llama_ros.media import START_NS, file_frames
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception import Perception
-from emo_llama_ros.training.clue_clips.recordings import SOURCES, Alteration
-from emo_llama_ros.training.datasets import read_frames
-from emo_llama_ros.training.datasets.clip_source import Faces, clip_of
-from emo_llama_ros.training.datasets.sample import IMAGE_SUFFIXES
+from emo_llama_ros.perception.clips import SECOND_NS, Clip, FrameGate
+from emo_llama_ros.perception.perception import Perception
+from emo_llama_ros.recordings.media import START_NS, file_frames
+from emo_llama_ros.training.synthetic.recordings import SOURCES, Alteration
 
 PICTURES = {
     "0-f1-su-ph.jpg": "surprise",

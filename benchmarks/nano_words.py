@@ -11,13 +11,13 @@ import numpy as np
 from labelled_clips import LabelledClip
 
 from emo_llama_ros.backends.backend import Backend, LabelAnswer
-from emo_llama_ros.clips import Clip
 from emo_llama_ros.estimate import Status
 from emo_llama_ros.evaluation.faithfulness import Tally, check
 from emo_llama_ros.evidence import ClipFacts, describe_changes, parse
-from emo_llama_ros.faces.clip_measures import clip_facts, measure
+from emo_llama_ros.evidence.clip_measures import clip_facts, measure
 from emo_llama_ros.labels import RAF_DB
-from emo_llama_ros.training.clue_clips import dialogue
+from emo_llama_ros.perception.clips import Clip
+from emo_llama_ros.training.synthetic import dialogue
 
 TARGET = 0.95
 """Share of sentences about the face that are to hold in every claim; at most the rest of the answers may break off."""

@@ -19,9 +19,9 @@ import psutil
 from camera_stream import film
 from node_overhead import SIZES, TOPIC, Diagnostics, camera, use_own_graph
 
-from emo_llama_ros.engine import unexplained_clips
+from emo_llama_ros.engine.api import unexplained_clips
 from emo_llama_ros.estimate import Estimate
-from emo_llama_ros.fetch import media_file
+from emo_llama_ros.install.fetch import media_file
 from emo_llama_ros.options import Options
 
 VIDEO = "single_face.mp4"
@@ -139,7 +139,7 @@ def watch_engine(options: Options, seconds: int) -> dict[str, Any]:
     """Do the same without ROS: an engine with its worker, fed from a thread. There is no node whose memory counts."""
     from stream import Camera, ready
 
-    from emo_llama_ros.engines import WorkerEngine
+    from emo_llama_ros.engine.in_process import WorkerEngine
 
     watch = Watch()
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from emo_llama_ros import worker
 from emo_llama_ros.backends.backend import Backend, LabelAnswer
 from emo_llama_ros.backends.expression import ExpressionBackend
-from emo_llama_ros.clips import Clip
+from emo_llama_ros.engine import worker
 from emo_llama_ros.options import Options
+from emo_llama_ros.perception.clips import Clip
 
 TOKENS_PER_REASONING = 64
 

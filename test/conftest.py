@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["face_fixtures"]
+
 REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY / "test"))
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +32,7 @@ def msg_fields():
 def media():
     """Return the path of a real video or picture by name; skip where `emo_llama fetch --media` was not run."""
     from emo_llama_ros.errors import MissingModel
-    from emo_llama_ros.fetch import media_file
+    from emo_llama_ros.install.fetch import media_file
 
     def find(name: str) -> Path:
         try:
@@ -71,7 +74,7 @@ def checkpoint(tiny_checkpoints):
     import torch
     from tiny_checkpoint import write_ours
 
-    from emo_llama_ros.faces.priors import EVIDENCE_NAMES
+    from emo_llama_ros.evidence.priors import EVIDENCE_NAMES
     from emo_llama_ros.model.loading import load_model
 
     torch.set_num_threads(1)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from emo_llama_ros.bags import ImageBag
+from emo_llama_ros.recordings.bags import ImageBag
 
 HEAVY = ("cv2", "numpy", "torch", "transformers", "matplotlib", "rosbags", "rclpy", "scipy", "ai_edge_litert", "yaml")
 

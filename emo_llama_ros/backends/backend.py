@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from emo_llama_ros.clips import Clip
 from emo_llama_ros.estimate import NAN, ActionUnit, Status
 from emo_llama_ros.labels import LabelSet
+from emo_llama_ros.perception.clips import Clip
 
 
 @dataclass(frozen=True, slots=True)

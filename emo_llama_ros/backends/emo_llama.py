@@ -13,12 +13,11 @@ import torch
 
 from emo_llama_ros import calibration, prompts
 from emo_llama_ros.backends.backend import LabelAnswer, ModelInfo
-from emo_llama_ros.clips import Clip
 from emo_llama_ros.errors import BadCheckpoint, EmoError, OutOfMemory
 from emo_llama_ros.estimate import ActionUnit, Status
 from emo_llama_ros.evidence import UNITS, answer_note, evidence_note
-from emo_llama_ros.faces.action_units import measured_units
-from emo_llama_ros.faces.clip_measures import clip_facts
+from emo_llama_ros.evidence.action_units import measured_units
+from emo_llama_ros.evidence.clip_measures import clip_facts
 from emo_llama_ros.inference.clip_inputs import ClipInputs
 from emo_llama_ros.inference.clip_reader import ClipReader, Reading
 from emo_llama_ros.inference.cpu_format import Format, choose_format
@@ -35,6 +34,7 @@ from emo_llama_ros.model.memory import free_memory, is_out_of_memory, release_me
 from emo_llama_ros.model.placement import DTYPES, SMALL_MODEL_PARAMETERS
 from emo_llama_ros.model.processing import BERT_VOCAB_FILE, QFormerTokenizer, load_text_tokenizer
 from emo_llama_ros.options import Options
+from emo_llama_ros.perception.clips import Clip
 from emo_llama_ros.prompts import Turn
 
 logger = logging.getLogger(__name__)

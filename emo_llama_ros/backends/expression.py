@@ -12,14 +12,14 @@ from pathlib import Path
 
 from emo_llama_ros import calibration
 from emo_llama_ros.backends.backend import LabelAnswer, ModelInfo
-from emo_llama_ros.clips import SECOND_NS, Clip
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.estimate import ActionUnit, Status
 from emo_llama_ros.evidence import UNITS, Evidence, describe, phases_of
-from emo_llama_ros.faces.action_units import measured_units
-from emo_llama_ros.faces.clip_measures import clip_scores, good_readings
+from emo_llama_ros.evidence.action_units import measured_units
+from emo_llama_ros.evidence.clip_measures import clip_scores, good_readings
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.options import Options
+from emo_llama_ros.perception.clips import SECOND_NS, Clip
 
 
 class ExpressionBackend:

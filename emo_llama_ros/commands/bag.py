@@ -38,8 +38,8 @@ def bag(
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from emo_llama_ros.bag_writer import BagWriter
-    from emo_llama_ros.media import file_frames, jpeg_frame, webcam_frames
+    from emo_llama_ros.recordings.bag_writer import BagWriter
+    from emo_llama_ros.recordings.media import file_frames, jpeg_frame, webcam_frames
 
     if bool(files) == (webcam is not None):
         raise typer.BadParameter("Give either files or --webcam.")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from emo_llama_ros.training.datasets import Dataset
-    from emo_llama_ros.training.writer import Writer
+    from emo_llama_ros.data.datasets import Dataset
+    from emo_llama_ros.data.writer import Writer
 
 app = typer.Typer(help="Make instruction data for training out of labelled faces.", no_args_is_help=True)
 
@@ -34,9 +34,9 @@ def category(
     fold: Fold = 0,
 ) -> None:
     """Write one closed-set question with a one-word answer for each labelled face."""
-    from emo_llama_ros.training.category import category_records
-    from emo_llama_ros.training.datasets import open_dataset
-    from emo_llama_ros.training.records import write_records
+    from emo_llama_ros.data.category import category_records
+    from emo_llama_ros.data.datasets import open_dataset
+    from emo_llama_ros.data.records import write_records
 
     opened = open_dataset(data, dataset)
     count = write_records(out, category_records(opened, data, split, fold, out.parent))
@@ -71,8 +71,8 @@ def conversation(
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    from emo_llama_ros.training.conversation import Progress, failures_path, write_conversations
-    from emo_llama_ros.training.datasets import open_dataset, spread
+    from emo_llama_ros.data.conversations import Progress, failures_path, write_conversations
+    from emo_llama_ros.data.datasets import open_dataset, spread
 
     opened = open_dataset(data, dataset)
     samples = spread(list(opened.read(data, split, fold)), limit)
@@ -99,15 +99,15 @@ def conversation(
 
 
 def _endpoint(base_url: str, model: str, timeout_s: float, retries: int) -> Writer:
-    from emo_llama_ros.training.endpoint import EndpointSettings, VisionEndpoint
+    from emo_llama_ros.data.endpoint import EndpointSettings, VisionEndpoint
 
     return VisionEndpoint(EndpointSettings(base_url, "", model, timeout_s, retries))
 
 
 def _measured_writer(dataset: Dataset) -> Writer:
+    from emo_llama_ros.data.datasets.clip_source import Faces
+    from emo_llama_ros.data.measured import MeasuredWriter
     from emo_llama_ros.faces.analyzer import make_analyzer
     from emo_llama_ros.options import Options
-    from emo_llama_ros.training.datasets.clip_source import Faces
-    from emo_llama_ros.training.measured import MeasuredWriter
 
     return MeasuredWriter(make_analyzer(Options()), Faces.AUTO.resolve(dataset), Options())

@@ -14,7 +14,7 @@ def demo(
     ),
 ) -> None:
     """Play two face videos to a running node over DDS, and show what it publishes."""
-    from emo_llama_ros.ros_needed import require_ros
+    from emo_llama_ros.ros.required import require_ros
 
     require_ros()
     from emo_llama_ros.ros.demo import run_demo

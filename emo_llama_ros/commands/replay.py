@@ -34,7 +34,7 @@ def replay(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from emo_llama_ros.replay import replay as run
+    from emo_llama_ros.recordings.replay import replay as run
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -45,7 +45,7 @@ def replay(
             bar.update(task, completed=done, total=total)
 
         if live:
-            from emo_llama_ros.ros_needed import require_ros
+            from emo_llama_ros.ros.required import require_ros
 
             require_ros()
             from emo_llama_ros.ros.live_results import replay_live_into

@@ -17,7 +17,7 @@ def run(
 
     NAME:=VALUE sets a parameter; namespace:= and name:= are the node's. What follows --ros-args goes to ROS as it is.
     """
-    from emo_llama_ros.ros_needed import require_ros
+    from emo_llama_ros.ros.required import require_ros
 
     require_ros()
     from emo_llama_ros.ros.process import main, ros_arguments

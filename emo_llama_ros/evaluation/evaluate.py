@@ -8,17 +8,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from emo_llama_ros.backends.backend import Backend, LabelAnswer
-from emo_llama_ros.clips import Clip
+from emo_llama_ros.data.datasets import Dataset, Sample, read_frames, spread
+from emo_llama_ros.data.datasets.clip_source import Faces, clip_of
 from emo_llama_ros.errors import BadData
 from emo_llama_ros.estimate import Status
 from emo_llama_ros.evaluation.faithfulness import Tally, check
 from emo_llama_ros.evaluation.prediction import Prediction
-from emo_llama_ros.faces.clip_measures import measure
+from emo_llama_ros.evidence.clip_measures import measure
 from emo_llama_ros.faces.face import FaceAnalyzer
 from emo_llama_ros.labels import LabelSet
 from emo_llama_ros.options import Options
-from emo_llama_ros.training.datasets import Dataset, Sample, read_frames, spread
-from emo_llama_ros.training.datasets.clip_source import Faces, clip_of
+from emo_llama_ros.perception.clips import Clip
 
 _OUTCOMES = {Status.OK: "ok", Status.NO_FACE: "no_face", Status.UNPARSED: "unparsed"}
 

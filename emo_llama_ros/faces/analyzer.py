@@ -20,8 +20,8 @@ from emo_llama_ros.faces.face_mesh import FaceMesh
 from emo_llama_ros.faces.measures import measure
 from emo_llama_ros.faces.pose import frontal
 from emo_llama_ros.faces.quality import flaws
-from emo_llama_ros.fetch import model_file
 from emo_llama_ros.frames import RgbImage
+from emo_llama_ros.install.fetch import model_file
 from emo_llama_ros.options import Options
 
 

@@ -24,8 +24,8 @@ from emo_llama_ros.faces.expression import eye_views
 from emo_llama_ros.faces.face import Box, Face, FloatArray
 from emo_llama_ros.faces.face_mesh import FaceMesh
 from emo_llama_ros.faces.quality import flaws
-from emo_llama_ros.fetch import model_file
 from emo_llama_ros.frames import RgbImage
+from emo_llama_ros.install.fetch import model_file
 from emo_llama_ros.options import Options
 
 LICENCE = "InsightFace model packs are licensed for non-commercial research only"

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emo_llama_ros.clips import Clip
 from emo_llama_ros.errors import BadCheckpoint, EmoError
-from emo_llama_ros.faces import priors as facial
+from emo_llama_ros.evidence import priors as facial
 from emo_llama_ros.inference.frame_encoder import ClipFrames
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.model.clip_priors import FRAME_EVIDENCE_NAMES, clip_priors
 from emo_llama_ros.model.configuration import EmoLlamaConfig, FaceConfig
 from emo_llama_ros.model.processing import preprocess_clip
+from emo_llama_ros.perception.clips import Clip
 
 
 class ClipInputs:

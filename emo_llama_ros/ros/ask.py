@@ -13,7 +13,7 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from emo_llama_ros.action import AskEmotion
-from emo_llama_ros.engine import Engine, Question
+from emo_llama_ros.engine.api import Engine, Question
 from emo_llama_ros.estimate import Estimate, Stage, Status
 from emo_llama_ros.ros.conversion import estimate_message, nanoseconds
 

@@ -15,12 +15,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from emo_llama_ros.bag_writer import BagWriter
-from emo_llama_ros.bags import ImageBag, ImageTopic
 from emo_llama_ros.estimate import Estimate, Stage, Status
-from emo_llama_ros.estimate_files import prepare_folder
-from emo_llama_ros.fetch import fetch_media, fetch_models, media_file
-from emo_llama_ros.media import file_frames
+from emo_llama_ros.install.fetch import fetch_media, fetch_models, media_file
+from emo_llama_ros.recordings.bag_writer import BagWriter
+from emo_llama_ros.recordings.bags import ImageBag, ImageTopic
+from emo_llama_ros.recordings.estimate_files import prepare_folder
+from emo_llama_ros.recordings.media import file_frames
 from emo_llama_ros.ros.live_replay import LiveReplay, replay_live
 from emo_llama_ros.ros.live_results import median_age_ms, write_live_results
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from emo_llama_ros.engine import EngineState, EngineStats
+from emo_llama_ros.engine.api import EngineState, EngineStats
 from emo_llama_ros.options import Options
 from emo_llama_ros.ros.camera import CameraReport
 

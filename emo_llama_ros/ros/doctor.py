@@ -12,7 +12,7 @@ from rclpy.node import Node
 from rclpy.qos import ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
-from emo_llama_ros.doctor import Finding, Level
+from emo_llama_ros.install.doctor import Finding, Level
 from emo_llama_ros.options import Options
 from emo_llama_ros.ros.shared_files import PACKAGE, shared_file
 from emo_llama_ros.ros.transport import use_shipped_profile

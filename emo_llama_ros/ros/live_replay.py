@@ -24,10 +24,10 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
 import emo_llama_ros
-from emo_llama_ros.bags import ImageBag, ImageTopic
 from emo_llama_ros.errors import EmoError
 from emo_llama_ros.estimate import Estimate
 from emo_llama_ros.msg import EmotionEstimate, ModelInfo
+from emo_llama_ros.recordings.bags import ImageBag, ImageTopic
 from emo_llama_ros.ros.conversion import estimate_of
 from emo_llama_ros.ros.player import BagPlayer, Played
 from emo_llama_ros.ros.transport import use_shipped_profile

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from emo_llama_ros import __version__
-from emo_llama_ros.bags import ImageBag, ImageTopic
 from emo_llama_ros.estimate import Estimate
-from emo_llama_ros.estimate_files import EstimateFiles, prepare_folder
 from emo_llama_ros.labels import RAF_DB, label_set
+from emo_llama_ros.recordings.bags import ImageBag, ImageTopic
+from emo_llama_ros.recordings.estimate_files import EstimateFiles, prepare_folder
+from emo_llama_ros.recordings.timeline import Recording, draw_timeline
 from emo_llama_ros.ros.live_replay import LiveReplay, replay_live
-from emo_llama_ros.timeline import Recording, draw_timeline
 
 
 def replay_live_into(

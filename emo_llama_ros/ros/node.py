@@ -28,15 +28,15 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
-from emo_llama_ros.engine import Engine, EngineState
-from emo_llama_ros.engines import make_engine
+from emo_llama_ros.engine.api import Engine, EngineState
+from emo_llama_ros.engine.in_process import make_engine
+from emo_llama_ros.engine.latencies import Latencies
 from emo_llama_ros.errors import EmoError
 from emo_llama_ros.estimate import Estimate
 from emo_llama_ros.frames import RawFrame
-from emo_llama_ros.latencies import Latencies
+from emo_llama_ros.install.preflight import check_ready
 from emo_llama_ros.msg import EmotionEstimate, ModelInfo
 from emo_llama_ros.options import Options
-from emo_llama_ros.preflight import check_ready
 from emo_llama_ros.ros import diagnostics, parameters
 from emo_llama_ros.ros.ask import AskServer
 from emo_llama_ros.ros.camera import Camera

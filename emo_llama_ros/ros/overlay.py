@@ -81,7 +81,7 @@ class Overlay:
         frame, self._frame = self._frame, None
         if frame is None:
             return
-        from emo_llama_ros.images import decode
+        from emo_llama_ros.images.decode import decode
 
         oldest = time.monotonic() - _SHOWN_S
         self._people = {face_id: seen for face_id, seen in list(self._people.items()) if seen[0] >= oldest}

@@ -10,7 +10,7 @@ from rclpy.parameter import Parameter
 
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.options import Options, Spec, check, specs
-from emo_llama_ros.parameters_file import constraints
+from emo_llama_ros.ros.parameters_file import constraints
 
 # What a parameter file may hold beside the options.
 _FOREIGN = ("use_sim_time", "start_type_description_service", "qos_overrides.")

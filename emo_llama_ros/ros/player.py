@@ -12,7 +12,7 @@ from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
-from emo_llama_ros.bags import ImageBag, ImageTopic
+from emo_llama_ros.recordings.bags import ImageBag, ImageTopic
 from emo_llama_ros.ros.conversion import time_message
 
 _CLOCK_HZ = 100.0

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from emo_llama_ros.data.datasets.clip_source import Faces, clip_of
 from emo_llama_ros.errors import BadData
 from emo_llama_ros.faces.face import Box, FaceAnalyzer
 from emo_llama_ros.frames import Frame
@@ -28,7 +29,6 @@ from emo_llama_ros.model.configuration import FaceConfig
 from emo_llama_ros.model.face_mining import FacePriors
 from emo_llama_ros.options import Options
 from emo_llama_ros.training.collate import parts
-from emo_llama_ros.training.datasets.clip_source import Faces, clip_of
 
 
 @dataclass(frozen=True, slots=True)

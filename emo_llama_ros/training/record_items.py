@@ -12,6 +12,9 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from emo_llama_ros.data.datasets import DATASETS, read_frames
+from emo_llama_ros.data.datasets.clip_source import Faces, pad
+from emo_llama_ros.data.records import Record
 from emo_llama_ros.errors import BadData
 from emo_llama_ros.faces.alignment import margin_crop
 from emo_llama_ros.faces.analyzer import make_analyzer
@@ -21,10 +24,7 @@ from emo_llama_ros.model.configuration import EmoLlamaConfig
 from emo_llama_ros.model.processing import preprocess_clip
 from emo_llama_ros.options import Options
 from emo_llama_ros.training.collate import Item
-from emo_llama_ros.training.datasets import DATASETS, read_frames
-from emo_llama_ros.training.datasets.clip_source import Faces, pad
 from emo_llama_ros.training.measured_faces import MeasuredFaces, load_faces, measure_faces
-from emo_llama_ros.training.records import Record
 
 NO_FACE = "No face was found."
 _FEWEST_PER_WORKER = 32

@@ -32,6 +32,9 @@ import torch
 from accelerate import PartialState
 from torch.utils.data import Dataset, Sampler
 
+from emo_llama_ros.data.datasets import segment_centres
+from emo_llama_ros.data.datasets.clip_source import Faces
+from emo_llama_ros.data.records import Record, read_records
 from emo_llama_ros.errors import BadData, BadParameter
 from emo_llama_ros.evaluation.calibration_fit import Fit
 from emo_llama_ros.model.checkpoint import open_checkpoint
@@ -40,10 +43,7 @@ from emo_llama_ros.model.modeling import EmoLlama
 from emo_llama_ros.model.processing import BERT_VOCAB_FILE, QFormerTokenizer, load_text_tokenizer
 from emo_llama_ros.training import progress
 from emo_llama_ros.training.collate import Collate, Item
-from emo_llama_ros.training.datasets import segment_centres
-from emo_llama_ros.training.datasets.clip_source import Faces
 from emo_llama_ros.training.record_items import RecordItems, View, located, survey
-from emo_llama_ros.training.records import Record, read_records
 from emo_llama_ros.training.sampling import BalancedSampler, mixed_weights
 
 logger = logging.getLogger(__name__)

@@ -44,12 +44,12 @@ class Source(Protocol):
 def make_source(recipe: Recipe, output: Path, smoke: bool) -> Source:
     """Return the source that `data.source` names; raise BadParameter for an unknown one."""
     kind, folder = recipe.data.get("source"), recipe.path.parent
-    if kind == "clue_clips":
-        from emo_llama_ros.training.clue_clips.source import ClueClipSource
+    if kind == "synthetic":
+        from emo_llama_ros.training.synthetic.source import ClueClipSource
 
         return ClueClipSource(recipe.data, folder, output, recipe.seed, smoke)
     if kind == "records":
         from emo_llama_ros.training.record_source import RecordSource
 
         return RecordSource(recipe.data, recipe.model.checkpoint, output, smoke)
-    raise BadParameter(f"The recipe's data.source is '{kind}'; choose 'records' or 'clue_clips'.")
+    raise BadParameter(f"The recipe's data.source is '{kind}'; choose 'records' or 'synthetic'.")

@@ -34,7 +34,7 @@ def make_face():
 @pytest.fixture
 def make_clip(make_face):
     """Return a clip of made-up faces, a frame each quarter of a second."""
-    from emo_llama_ros.clips import Clip
+    from emo_llama_ros.perception.clips import Clip
 
     def make(frames=8, first=0, face_id="abc", baseline=None, **parts):
         faces = tuple(make_face(first + i, **parts) for i in range(frames))

@@ -15,7 +15,7 @@ from emo_llama_ros.backends.registry import make_backend  # noqa: E402
 from emo_llama_ros.errors import BadCheckpoint, EmoError, OutOfMemory  # noqa: E402
 from emo_llama_ros.estimate import Status  # noqa: E402
 from emo_llama_ros.evidence import answer_note, evidence_note  # noqa: E402
-from emo_llama_ros.faces.clip_measures import clip_facts  # noqa: E402
+from emo_llama_ros.evidence.clip_measures import clip_facts  # noqa: E402
 from emo_llama_ros.faces.measures import NAMES  # noqa: E402
 from emo_llama_ros.labels import AFFECTNET, RAF_DB  # noqa: E402
 from emo_llama_ros.model.merging import IMAGE_TOKEN  # noqa: E402

@@ -6,11 +6,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 
+from emo_llama_ros.engine.offline import Pipeline  # noqa: E402
 from emo_llama_ros.errors import MissingModel  # noqa: E402
 from emo_llama_ros.estimate import Stage, Status  # noqa: E402
 from emo_llama_ros.frames import RawFrame  # noqa: E402
 from emo_llama_ros.options import Options  # noqa: E402
-from emo_llama_ros.pipeline import Pipeline  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -3,16 +3,16 @@ import pytest
 
 from emo_llama_ros.backends.expression import ExpressionBackend
 from emo_llama_ros.calibration import save_temperature
-from emo_llama_ros.clips import SECOND_NS, Clip
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.estimate import Status
 from emo_llama_ros.evidence import holds, parse, phases_of
-from emo_llama_ros.faces.action_units import measured_units
-from emo_llama_ros.faces.clip_measures import clip_scores
+from emo_llama_ros.evidence.action_units import measured_units
+from emo_llama_ros.evidence.clip_measures import clip_scores
 from emo_llama_ros.faces.face import Box, Face, QualityFlaw
 from emo_llama_ros.faces.measures import NAMES
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.options import Options
+from emo_llama_ros.perception.clips import SECOND_NS, Clip
 
 NEUTRAL_FACE = {
     "mouth_width": 0.8,

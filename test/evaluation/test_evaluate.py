@@ -9,13 +9,13 @@ import pytest
 
 pytest.importorskip("sklearn", reason="needs scikit-learn (extra: train)")
 
+from emo_llama_ros.data.datasets import open_dataset
+from emo_llama_ros.data.datasets.clip_source import Faces
 from emo_llama_ros.errors import BadParameter, MissingModel
 from emo_llama_ros.estimate import Status
 from emo_llama_ros.evaluation.evaluate import Plan, evaluate, translate
 from emo_llama_ros.labels import AFFECTNET, AFFECTNET_7, MAFW, RAF_DB
 from emo_llama_ros.options import Options
-from emo_llama_ros.training.datasets import open_dataset
-from emo_llama_ros.training.datasets.clip_source import Faces
 
 sys.path.insert(0, str(Path(__file__).parent))
 from scripted_backend import BrightnessBackend, brightness_of

@@ -9,14 +9,14 @@ import pytest
 
 pytest.importorskip("sklearn", reason="needs scikit-learn (extra: train)")
 
+from emo_llama_ros.data.datasets import open_dataset
+from emo_llama_ros.data.datasets.clip_source import Faces
 from emo_llama_ros.errors import BadParameter, EmoError, MissingModel
 from emo_llama_ros.evaluation import study as study_module
 from emo_llama_ros.evaluation.evaluate import Plan
 from emo_llama_ros.evaluation.prediction import read_predictions
 from emo_llama_ros.evaluation.study import Contender, Study, contenders, run_study
 from emo_llama_ros.options import Options
-from emo_llama_ros.training.datasets import open_dataset
-from emo_llama_ros.training.datasets.clip_source import Faces
 
 sys.path.insert(0, str(Path(__file__).parent))
 from scripted_backend import BrightnessBackend, brightness_of
@@ -164,7 +164,7 @@ def test_the_data_commands_write_records(tmp_path):
     from typer.testing import CliRunner
 
     from emo_llama_ros.cli import app
-    from emo_llama_ros.training.records import read_records
+    from emo_llama_ros.data.records import read_records
 
     grey(tmp_path / "data/anger/1.png", 100)
     out = tmp_path / "records/category.jsonl"

@@ -8,7 +8,7 @@ import pytest
 from emo_llama_ros.faces import blazeface
 from emo_llama_ros.faces.blazeface import BlazeFace, _anchor_centres, _blend, _Finds, _tiles
 from emo_llama_ros.faces.litert import LiteRtNetwork
-from emo_llama_ros.fetch import model_file
+from emo_llama_ros.install.fetch import model_file
 
 
 @pytest.fixture(scope="module")

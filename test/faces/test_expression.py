@@ -7,7 +7,7 @@ import pytest
 
 from emo_llama_ros.faces import expression
 from emo_llama_ros.faces.expression import EMBEDDING_SIZE, NETWORK_LABELS, EmbeddedExpression, eye_views, face_views
-from emo_llama_ros.fetch import model_file
+from emo_llama_ros.install.fetch import model_file
 from emo_llama_ros.labels import RAF_DB
 
 STILLS = {

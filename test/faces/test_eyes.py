@@ -7,7 +7,7 @@ import pytest
 
 from emo_llama_ros.faces import eyes
 from emo_llama_ros.faces.eyes import Eyes
-from emo_llama_ros.fetch import model_file
+from emo_llama_ros.install.fetch import model_file
 
 
 @pytest.fixture(scope="module")

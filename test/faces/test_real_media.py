@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from emo_llama_ros.faces.face import QualityFlaw
-from emo_llama_ros.faces.tracking import Tracker
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.options import Options
+from emo_llama_ros.perception.tracking import Tracker
 
 
 def _labels(faces_of, name: str, step: int) -> list[str]:

@@ -15,11 +15,11 @@ pytest.importorskip("sklearn", reason="needs scikit-learn (extra: train)")
 
 from emo_llama_ros.backends.expression import ExpressionBackend
 from emo_llama_ros.errors import BadData
-from emo_llama_ros.faces.clip_measures import clip_facts
+from emo_llama_ros.evidence.clip_measures import clip_facts
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.options import Options
-from emo_llama_ros.training.clue_clips import dialogue
-from emo_llama_ros.training.clue_clips.recordings import HELD_OUT, SOURCES
+from emo_llama_ros.training.synthetic import dialogue
+from emo_llama_ros.training.synthetic.recordings import HELD_OUT, SOURCES
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,7 @@ class Corner:
         """
         from rclpy.parameter import Parameter
 
-        from emo_llama_ros.engines import make_engine as real
+        from emo_llama_ros.engine.in_process import make_engine as real
         from emo_llama_ros.ros.node import EmoLlamaNode
 
         if make_engine is None:
@@ -220,7 +220,7 @@ class ScriptedEngine:
     """An engine that does what a test tells it: for hangs, crashes and orders of events that no real model shows."""
 
     def __init__(self, options, on_estimate):
-        from emo_llama_ros.engine import EngineState
+        from emo_llama_ros.engine.api import EngineState
 
         self.options = options
         self.on_estimate = on_estimate
@@ -236,7 +236,7 @@ class ScriptedEngine:
 
     def start(self):
         from emo_llama_ros.backends.backend import ModelInfo
-        from emo_llama_ros.engine import EngineState
+        from emo_llama_ros.engine.api import EngineState
         from emo_llama_ros.labels import RAF_DB
 
         time.sleep(self.start_takes)
@@ -256,12 +256,12 @@ class ScriptedEngine:
         self.live[name] = value
 
     def stats(self):
-        from emo_llama_ros.engine import EngineStats
+        from emo_llama_ros.engine.api import EngineStats
 
         return EngineStats(state=self.state, message=self.message, received=len(self.frames), used=len(self.frames))
 
     def stop(self, timeout_s=1.5):
-        from emo_llama_ros.engine import EngineState
+        from emo_llama_ros.engine.api import EngineState
 
         time.sleep(self.stop_takes)
         self.state = EngineState.STOPPED
@@ -271,7 +271,7 @@ class ScriptedEngine:
 @pytest.fixture
 def scripted(monkeypatch):
     """A make_engine whose engines are kept in `scripted.made`; no model file is looked for."""
-    monkeypatch.setattr("emo_llama_ros.preflight.check_files", lambda options: None)
+    monkeypatch.setattr("emo_llama_ros.install.preflight.check_files", lambda options: None)
 
     def make(options, on_estimate):
         engine = ScriptedEngine(options, on_estimate)
@@ -311,8 +311,8 @@ def estimate():
 def fetched_networks():
     """Skips unless the embedded networks lie in the user's cache."""
     from emo_llama_ros.errors import MissingModel
+    from emo_llama_ros.install.preflight import check_files
     from emo_llama_ros.options import Options
-    from emo_llama_ros.preflight import check_files
 
     try:
         check_files(Options())
@@ -324,7 +324,7 @@ def fetched_networks():
 def sample_video(fetched_networks):
     """Return the path of a sample video; skips unless it has been fetched."""
     from emo_llama_ros.errors import MissingModel
-    from emo_llama_ros.fetch import media_file
+    from emo_llama_ros.install.fetch import media_file
 
     def path(name):
         try:

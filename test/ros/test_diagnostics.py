@@ -1,6 +1,6 @@
 import pytest
 
-from emo_llama_ros.engine import EngineState, EngineStats
+from emo_llama_ros.engine.api import EngineState, EngineStats
 from emo_llama_ros.options import Options
 
 pytestmark = pytest.mark.usefixtures("ros")

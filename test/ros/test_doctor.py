@@ -1,6 +1,6 @@
 import pytest
 
-from emo_llama_ros.doctor import Level
+from emo_llama_ros.install.doctor import Level
 from emo_llama_ros.options import Options
 
 pytestmark = pytest.mark.usefixtures("ros")

@@ -9,9 +9,9 @@ pytestmark = pytest.mark.usefixtures("ros")
 def test_a_checkpoint_in_the_node_announces_labels_and_completes_them(
     quantization, ros, sample_video, checkpoint, tmp_path
 ):
-    from emo_llama_ros.bag_writer import BagWriter
-    from emo_llama_ros.bags import ImageBag
-    from emo_llama_ros.media import file_frames
+    from emo_llama_ros.recordings.bag_writer import BagWriter
+    from emo_llama_ros.recordings.bags import ImageBag
+    from emo_llama_ros.recordings.media import file_frames
     from emo_llama_ros.ros.live_replay import replay_live
 
     with BagWriter(tmp_path / "bag") as writer:

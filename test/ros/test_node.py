@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from emo_llama_ros.engine import EngineState
+from emo_llama_ros.engine.api import EngineState
 from emo_llama_ros.estimate import Stage
 
 SERVICE_S = 0.7

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from emo_llama_ros.engine import EngineState
-from emo_llama_ros.engines import WorkerEngine
+from emo_llama_ros.engine.api import EngineState
+from emo_llama_ros.engine.in_process import WorkerEngine
 from emo_llama_ros.frames import RawFrame
 
 SERVICE_S = 0.2

@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from emo_llama_ros.options import Options, specs
-from emo_llama_ros.parameters_file import parameters_yaml
+from emo_llama_ros.ros.parameters_file import parameters_yaml
 
 SPECS = specs()
 NUMBERS = [s for s in SPECS.values() if s.low is not None]

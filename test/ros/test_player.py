@@ -10,8 +10,8 @@ def small_bag(tmp_path):
     """Ten small images, 20 ms apart."""
     import numpy as np
 
-    from emo_llama_ros.bag_writer import BagWriter
     from emo_llama_ros.frames import RawFrame
+    from emo_llama_ros.recordings.bag_writer import BagWriter
 
     stamps = [5_000_000_000 + n * 20_000_000 for n in range(10)]
     with BagWriter(tmp_path / "bag") as writer:
@@ -26,7 +26,7 @@ def test_a_bag_is_played_in_order_in_time_and_with_its_clock(corner, small_bag):
     from rosgraph_msgs.msg import Clock
     from sensor_msgs.msg import Image
 
-    from emo_llama_ros.bags import ImageBag
+    from emo_llama_ros.recordings.bags import ImageBag
     from emo_llama_ros.ros.conversion import nanoseconds
     from emo_llama_ros.ros.player import BagPlayer
 
@@ -54,7 +54,7 @@ def test_a_bag_is_played_in_order_in_time_and_with_its_clock(corner, small_bag):
 
 
 def test_an_empty_topic_is_played_in_no_time(corner, small_bag):
-    from emo_llama_ros.bags import ImageBag, ImageTopic
+    from emo_llama_ros.recordings.bags import ImageBag, ImageTopic
     from emo_llama_ros.ros.player import BagPlayer
 
     node = corner.rclpy.create_node("player", namespace=corner.namespace, use_global_arguments=False)

@@ -30,7 +30,9 @@ class NodeProcess:
 
     def workers(self):
         with contextlib.suppress(psutil.NoSuchProcess):
-            return [p for p in psutil.Process(self.process.pid).children() if "emo_llama_ros.worker" in p.cmdline()]
+            return [
+                p for p in psutil.Process(self.process.pid).children() if "emo_llama_ros.engine.worker" in p.cmdline()
+            ]
         return []
 
     def wait_ready(self, diagnostics, instead_of=None):

@@ -11,9 +11,9 @@ pytestmark = pytest.mark.usefixtures("ros")
 @pytest.fixture(scope="module")
 def play(ros, sample_video, tmp_path_factory):
     """Play a sample video live to a node of its own; return (LiveReplay, stamps of its frames)."""
-    from emo_llama_ros.bag_writer import BagWriter
-    from emo_llama_ros.bags import ImageBag
-    from emo_llama_ros.media import file_frames, jpeg_frame
+    from emo_llama_ros.recordings.bag_writer import BagWriter
+    from emo_llama_ros.recordings.bags import ImageBag
+    from emo_llama_ros.recordings.media import file_frames, jpeg_frame
     from emo_llama_ros.ros.live_replay import replay_live
 
     def run(*names, compressed=False, damage=(), hold=3.0, **parameters):

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from emo_llama_ros.data.datasets import read_frames
+from emo_llama_ros.data.records import Record, write_records
 from emo_llama_ros.errors import BadData, BadParameter, MissingModel
 from emo_llama_ros.faces.alignment import margin_crop
 from emo_llama_ros.faces.analyzer import make_analyzer
@@ -17,10 +19,8 @@ from emo_llama_ros.model.loading import load_model
 from emo_llama_ros.model.processing import preprocess_clip
 from emo_llama_ros.options import Options
 from emo_llama_ros.prompts import label_turn
-from emo_llama_ros.training.datasets import read_frames
 from emo_llama_ros.training.recipe import load_recipe
 from emo_llama_ros.training.record_source import RecordSource
-from emo_llama_ros.training.records import Record, write_records
 from emo_llama_ros.training.source import make_source
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -169,5 +169,5 @@ def test_a_wrong_key_is_told(sixteen, source_of, data, complaint):
 
 def test_an_unknown_source_is_told_with_the_known_ones(tmp_path):
     recipe = load_recipe(Path(__file__).resolve().parents[2] / "config" / "train" / "emo_llama_7b_lora.yaml")
-    with pytest.raises(BadParameter, match="'records' or 'clue_clips'"):
+    with pytest.raises(BadParameter, match="'records' or 'synthetic'"):
         make_source(replace(recipe, data={"source": "clouds"}), tmp_path, False)

@@ -4,7 +4,7 @@ import pytest
 
 from emo_llama_ros.inference.decoding import stream_text
 from emo_llama_ros.model.processing import load_text_tokenizer
-from emo_llama_ros.training.clue_clips import tokenizer
+from emo_llama_ros.training.synthetic import tokenizer
 
 SAID = "The lips have been clearly parted (AU25) for the last 1.2 s; read as fear 87%, AU4 07%."
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from emo_llama_ros import prompts
+from emo_llama_ros.data.records import Record, write_records
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.prompts import label_turn, reasoning_turn
 from emo_llama_ros.training.recipe import Recipe, load_recipe
-from emo_llama_ros.training.records import Record, write_records
 
 FRAMES = 4
 EMBEDDING, LANDMARKS, EVIDENCE = 16, 68, 5

@@ -13,8 +13,8 @@ from emo_llama_ros.model.face_mining import FacePriors
 from emo_llama_ros.model.modeling import EmoLlama
 from emo_llama_ros.model.processing import BERT_VOCAB_FILE, QFormerTokenizer, TextTokenizer, load_text_tokenizer
 from emo_llama_ros.prompts import label_turn, reasoning_turn, render
-from emo_llama_ros.training.clue_clips import tokenizer
 from emo_llama_ros.training.collate import Collate, Item
+from emo_llama_ros.training.synthetic import tokenizer
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Labelled faces and instruction records."""

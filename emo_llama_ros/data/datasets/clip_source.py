@@ -1,0 +1,87 @@
+"""From frames of one person to the clip that a backend reads, and what is measured in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+import numpy as np
+
+from emo_llama_ros.data.datasets.sample import Dataset
+from emo_llama_ros.errors import BadParameter
+from emo_llama_ros.faces.alignment import PADDING_RGB, margin_crop
+from emo_llama_ros.faces.face import Box, Face, FaceAnalyzer
+from emo_llama_ros.frames import Frame, RgbImage
+from emo_llama_ros.options import Options
+from emo_llama_ros.perception.baseline import Baselines
+from emo_llama_ros.perception.clips import Clip
+
+BORDER = 0.5
+"""Added on each side of a tight face crop, as a share of its size, so that a detector finds the face."""
+
+
+class Faces(str, Enum):
+    """Where the face is in a picture."""
+
+    AUTO = "auto"
+    """PAD for datasets of face crops, DETECT for others."""
+    DETECT = "detect"
+    """Wherever the analyzer finds it; the largest one counts."""
+    PAD = "pad"
+    """As DETECT, after a border was put around the picture."""
+    WHOLE = "whole"
+    """The picture is the face; nothing is measured on it."""
+
+    def resolve(self, dataset: Dataset) -> Faces:
+        """Return what AUTO means for `dataset`, and anything else as it is."""
+        if self is not Faces.AUTO:
+            return self
+        return Faces.PAD if dataset.cropped else Faces.DETECT
+
+
+def clip_of(
+    frames: Sequence[Frame], name: str, faces: Faces, analyzer: FaceAnalyzer | None, options: Options
+) -> Clip | None:
+    """Return the clip of the largest face in each frame; None when no frame shows one.
+
+    Frames without a face are left out. The clip has a baseline where its own frames show enough of a neutral face.
+    `faces` is not AUTO; `analyzer` may be None for WHOLE alone.
+    """
+    found = [(frame.stamp_ns, face) for frame in frames if (face := _face(frame, faces, analyzer)) is not None]
+    if not found:
+        return None
+    baselines = Baselines(options)
+    for stamp_ns, face in found:
+        baselines.add(name, stamp_ns, face)
+    return Clip(
+        face_id=name,
+        frame_id="",
+        stamps_ns=tuple(stamp for stamp, _ in found),
+        faces=tuple(face for _, face in found),
+        baseline=baselines.of(name),
+    )
+
+
+def _face(frame: Frame, faces: Faces, analyzer: FaceAnalyzer | None) -> Face | None:
+    if faces is Faces.WHOLE:
+        height, width = frame.rgb.shape[:2]
+        return Face(Box(0, 0, width, height), 1.0, margin_crop(frame.rgb, _inner_box(width, height)))
+    if analyzer is None:
+        raise BadParameter("Finding faces needs an analyzer; choose faces = whole to do without.")
+    found = analyzer.analyze(pad(frame.rgb) if faces is Faces.PAD else frame.rgb)
+    return found[0] if found else None
+
+
+def _inner_box(width: int, height: int) -> Box:
+    # The crop adds 25 % of the box per side: the box that gives the whole picture is 1 / 1.5 as large.
+    return Box(width / 6, height / 6, width / 1.5, height / 1.5)
+
+
+def pad(rgb: RgbImage) -> RgbImage:
+    """Return a picture (H, W, 3) with a plain border of `BORDER` of its size on each side."""
+    height, width = rgb.shape[:2]
+    above, left = round(height * BORDER), round(width * BORDER)
+    padded = np.empty((height + 2 * above, width + 2 * left, 3), np.uint8)
+    padded[:] = PADDING_RGB
+    padded[above : above + height, left : left + width] = rgb
+    return padded

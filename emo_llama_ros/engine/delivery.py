@@ -1,0 +1,128 @@
+"""Where the results of the model side arrive, and the last check before anybody sees them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import Any
+
+from emo_llama_ros.backends.backend import ModelInfo
+from emo_llama_ros.engine.api import Delivery, EngineState
+from emo_llama_ros.estimate import Estimate, Stage
+
+logger = logging.getLogger(__name__)
+
+MAX_OPEN_QUESTIONS = 16
+_PREFIX = {"nobody": "nobody_", "reasoned": "reasoning_", "reasoning_failed": "reasoning_"}
+
+
+class Desk:
+    """Keeps the model's state, and passes estimates to whoever is to have them.
+
+    The way from the model to here takes time. What has become too old on it, or was made of frames from before the
+    last `wipe`, is withheld and counted. A callback that raises is logged; the engine lives on.
+    """
+
+    def __init__(self, on_estimate: Callable[[Estimate], None]) -> None:
+        self._on_estimate = on_estimate
+        self._askers: dict[object, tuple[Callable[[Any], None], ...]] = {}
+        self._tickets = count(1)
+        self._withheld: Counter[tuple[str, str]] = Counter()
+        self._since_ns = 0
+        self._closed = False
+        self.current = EngineState.STOPPED
+        self.message = ""
+        self.info: ModelInfo | None = None
+
+    # --- questions ---
+
+    def open_ticket(
+        self,
+        on_estimate: Callable[[Estimate], None],
+        on_text: Callable[[str], None],
+        on_refused: Callable[[str], None],
+    ) -> int | None:
+        """Return a number for a question; None when it was refused because too many are open."""
+        if len(self._askers) >= MAX_OPEN_QUESTIONS:
+            _call(on_refused, f"{MAX_OPEN_QUESTIONS} questions are open already; ask again when one is answered.")
+            return None
+        ticket = next(self._tickets)
+        self._askers[ticket] = (on_estimate, on_text, on_refused)
+        return ticket
+
+    def refuse_all(self, sentence: str) -> None:
+        """Tell everybody who waits for an answer that there will be none."""
+        for ticket in list(self._askers):
+            self.refused(sentence, ticket)
+
+    # --- what the model side says; see live.Sink ---
+
+    def state(self, state: EngineState, message: str, info: ModelInfo | None) -> None:
+        if not self._closed:
+            self.current, self.message, self.info = state, message, info
+
+    def estimate(self, delivery: Delivery) -> None:
+        estimate, ticket = delivery.estimate, delivery.ticket
+        if ticket is not None:
+            final = estimate.stage is Stage.FINAL
+            asker = self._askers.pop(ticket, None) if final else self._askers.get(ticket)
+            if asker:
+                _call(asker[0], estimate)
+        elif self._closed or delivery.arrived_ns < self._since_ns:
+            self._withheld[delivery.counted_as, "flushed"] += 1
+        elif delivery.deadline_ns is not None and time.monotonic_ns() > delivery.deadline_ns:
+            self._withheld[delivery.counted_as, "late"] += 1
+        else:
+            _call(self._on_estimate, estimate)
+
+    def text(self, piece: str, ticket: object) -> None:
+        asker = self._askers.get(ticket)
+        if asker and piece:
+            _call(asker[1], piece)
+
+    def refused(self, sentence: str, ticket: object) -> None:
+        asker = self._askers.pop(ticket, None)
+        if asker:
+            _call(asker[2], sentence)
+
+    # --- withholding ---
+
+    def wipe(self, before_ns: int) -> None:
+        """Withhold from now on every estimate whose newest frame arrived before that `time.monotonic_ns()`."""
+        self._since_ns = max(self._since_ns, before_ns)
+
+    def close(self, sentence: str) -> None:
+        """Withhold everything, refuse open questions with `sentence`, and be STOPPED."""
+        self.state(EngineState.STOPPED, "", None)
+        self._closed = True
+        self.refuse_all(sentence)
+
+    def withheld(self) -> Counter[tuple[str, str]]:
+        """Return how often which fate of the model side's counters became which other one here, see `corrected`."""
+        return Counter(self._withheld)
+
+    def forget_withheld(self) -> None:
+        """Begin to count anew, as the model side does after a restart."""
+        self._withheld.clear()
+
+
+def corrected(clips: Mapping[str, int], withheld: Mapping[tuple[str, str], int]) -> dict[str, int]:
+    """Return the model side's counters with what was withheld at the desk moved from its fate there to its fate here.
+
+    `clips` must not be older than `withheld`.
+    """
+    counts = Counter(dict(clips))
+    for (counted_as, reason), number in withheld.items():
+        counts[counted_as] -= number
+        counts[_PREFIX.get(counted_as, "") + reason] += number
+    return dict(counts)
+
+
+def _call(callback: Callable[[Any], None], value: Any) -> None:
+    try:
+        callback(value)
+    except Exception:
+        logger.exception("A callback of the engine raised an exception; its estimate is lost, the engine goes on.")

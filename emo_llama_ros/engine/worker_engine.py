@@ -1,0 +1,295 @@
+"""The engine whose model side is a process of its own, which may crash, hang or run out of memory alone."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+import emo_llama_ros
+from emo_llama_ros.backends.backend import ModelInfo
+from emo_llama_ros.engine.api import EngineState, EngineStats, LiveStats, Question
+from emo_llama_ros.engine.camera_side import Front
+from emo_llama_ros.engine.delivery import corrected
+from emo_llama_ros.estimate import Estimate
+from emo_llama_ros.frames import RawFrame
+from emo_llama_ros.options import Options, check
+
+OnEstimate = Callable[[Estimate], None]
+_NO_LIVE_STATS = LiveStats(clips={}, people=0, latency_ms={}, last_bad_image="", busy_s=0.0)
+_NO_PIXELS = np.empty(0, np.uint8)
+_RESTARTS_WITHIN_S = 60.0
+_POLL_S = 0.2
+_PAGE = 1 << 20
+
+
+class WorkerEngine:
+    """The model side in a process of its own, watched over and restarted."""
+
+    def __init__(
+        self, options: Options, on_estimate: OnEstimate, command: Sequence[str] = ("-m", "emo_llama_ros.engine.worker")
+    ) -> None:
+        """Make an engine; `command` are Python's arguments that start the worker, a program that calls `worker.main`.
+
+        With a program of your own, a backend that this package does not know can answer.
+        """
+        self._options = options
+        self._command = tuple(command)
+        self._front = Front(options, on_estimate)
+        self._desk, self._intake = self._front.desk, self._front.intake
+        self._live = _NO_LIVE_STATS
+        self._lost: Counter[str] = Counter()
+        """Clips of workers that have ended."""
+        self._pixels_fd = os.memfd_create("emo_llama_pixels")
+        self._pixels = _NO_PIXELS
+        self._pipe: Connection | None = None
+        self._sending = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._restarts: deque[float] = deque()
+        self._restart_count = 0
+        self._heard_ns = 0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._supervise, name="emo_llama worker watch", daemon=True)
+
+    def start(self) -> None:
+        self._desk.state(EngineState.LOADING, "", None)
+        self._thread.start()
+
+    def submit(self, frame: RawFrame) -> None:
+        now, jumped = self._front.offer(frame)
+        if jumped:
+            self._send("flush")
+        if now is not None:
+            self._hand_over(now)
+
+    def ask(
+        self,
+        question: Question,
+        on_estimate: OnEstimate,
+        on_text: Callable[[str], None],
+        on_refused: Callable[[str], None],
+    ) -> None:
+        ticket = self._desk.open_ticket(on_estimate, on_text, on_refused)
+        if ticket is not None and not self._send("ask", question, ticket):
+            self._desk.refused("The model process is not running; ask again when it is.", ticket)
+
+    def flush(self) -> None:
+        self._desk.wipe(time.monotonic_ns())
+        self._send("flush")
+
+    def set_live_option(self, name: str, value: object) -> None:
+        value = check(name, value)
+        self._options = self._options.with_values({name: value})
+        if name == "enabled":
+            self._front.switch(bool(value))
+            if not value:
+                with self._sending:
+                    self._pixels[:] = 0
+        self._send("option", name, value)
+
+    def stats(self) -> EngineStats:
+        memory_mb = 0.0
+        if self._process is not None:
+            with contextlib.suppress(psutil.Error):
+                memory_mb = psutil.Process(self._process.pid).memory_info().rss / 1e6
+        return self._front.stats(
+            replace(self._live, clips=_added(self._live.clips, self._lost)),
+            worker_memory_mb=memory_mb,
+            restarts=self._restart_count,
+        )
+
+    @property
+    def model_info(self) -> ModelInfo | None:
+        return self._desk.info
+
+    @property
+    def worker_pid(self) -> int | None:
+        """Process id of the worker; None when none runs."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def stop(self, timeout_s: float = 1.5) -> None:
+        self._stopping.set()
+        self._send("stop")
+        if self._process is not None:
+            try:
+                self._process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._thread.is_alive():
+            self._thread.join(2 * _POLL_S + 1)
+        self._front.close()
+        self._live = replace(self._live, people=0, busy_s=0.0)
+        with self._sending:
+            if self._pixels_fd >= 0:
+                os.close(self._pixels_fd)
+                self._pixels_fd, self._pixels = -1, _NO_PIXELS
+
+    # --- towards the worker ---
+
+    def _send(self, *message: Any) -> bool:
+        with self._sending:
+            return self._send_locked(*message)
+
+    def _send_locked(self, *message: Any) -> bool:
+        if self._pipe is None:
+            return False
+        try:
+            self._pipe.send(message)
+        except OSError:
+            return False
+        return True
+
+    def _hand_over(self, frame: RawFrame | None) -> None:
+        while frame is not None:
+            length = frame.data.size
+            with self._sending:
+                if self._pixels_fd < 0:  # stopped, and the frame is accounted for
+                    return
+                if length > self._pixels.size:
+                    self._grow(length)
+                self._pixels[:length] = frame.data
+                if self._send_locked("frame", replace(frame, data=_NO_PIXELS), length, self._pixels.size):
+                    return
+            frame = self._intake.done("not_ready")
+
+    def _grow(self, length: int) -> None:
+        size = -(-length // _PAGE) * _PAGE
+        os.ftruncate(self._pixels_fd, size)
+        self._pixels = np.frombuffer(mmap.mmap(self._pixels_fd, size), np.uint8)
+
+    # --- the supervising thread ---
+
+    def _supervise(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._spawn()
+            except OSError as error:
+                self._desk.state(EngineState.FAILED, f"The model process could not be started: {error}.", None)
+                return
+            self._listen()
+            if self._stopping.is_set():
+                self._reap()
+                return
+            if not self._may_restart():
+                return
+            self._desk.state(EngineState.RESTARTING, self._desk.message, None)
+
+    def _spawn(self) -> None:
+        ours, theirs = socket.socketpair()
+        # The worker finds the same package as we do, installed or not.
+        path = [str(Path(emo_llama_ros.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+        command = [sys.executable, *self._command, str(theirs.fileno()), str(self._pixels_fd)]
+        self._process = subprocess.Popen(
+            command,
+            pass_fds=(theirs.fileno(), self._pixels_fd),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in path if p)},
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        self._heard_ns = time.monotonic_ns()
+        pipe = Connection(ours.detach())
+        with self._sending:
+            with contextlib.suppress(OSError):  # when it has died already, `_listen` notices
+                pipe.send(self._options)
+            self._pipe = pipe
+        if self._stopping.is_set():  # stop() came while there was no process yet that it could have ended
+            self._process.kill()
+
+    def _listen(self) -> None:
+        pipe = self._pipe
+        assert pipe is not None
+        try:
+            while True:
+                if pipe.poll(_POLL_S):
+                    self._hear(*pipe.recv())
+                else:
+                    self._check_alive()
+        except (EOFError, OSError):
+            pass
+        with self._sending:
+            self._pipe = None
+        pipe.close()
+
+    def _hear(self, kind: str, *content: Any) -> None:
+        self._heard_ns = time.monotonic_ns()
+        if kind == "seen":
+            fate, handover_ns = content
+            self._front.handover.add("receive_to_worker", handover_ns)
+            self._hand_over(self._intake.done(fate))
+        elif kind == "stats":
+            (live,) = content
+            # Deliveries and counters come through the same pipe, so these are not older than what was withheld.
+            self._live = replace(live, clips=corrected(live.clips, self._desk.withheld()))
+            self._check_alive()
+        else:
+            getattr(self._desk, kind)(*content)
+
+    def _check_alive(self) -> None:
+        assert self._process is not None
+        silent_s = (time.monotonic_ns() - self._heard_ns) / 1e9
+        stuck_s = max(silent_s, self._live.busy_s)
+        if stuck_s > self._options.worker_timeout_s:
+            self._desk.message = f"The model did not answer for {stuck_s:.0f} s and was restarted."
+            self._live = replace(self._live, busy_s=0.0)
+            self._process.kill()
+
+    def _reap(self) -> None:
+        assert self._process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_POLL_S)
+
+    def _write_off(self) -> None:
+        """Keep the counters of the worker that has ended; what it still had to do is lost."""
+        clips = Counter(dict(self._live.clips))
+        for prefix in ("", "reasoning_"):
+            clips[prefix + "worker_lost"] += clips.pop(prefix + "waiting", 0) + clips.pop(prefix + "in_work", 0)
+        clips["unanswered"] += clips.pop("asking", 0)
+        self._lost.update(clips)
+        self._live = _NO_LIVE_STATS
+        self._desk.forget_withheld()
+
+    def _may_restart(self) -> bool:
+        assert self._process is not None
+        code = self._process.wait()
+        self._intake.abandon("worker_lost")
+        self._write_off()
+        self._desk.refuse_all("The model process ended before it could answer; ask again.")
+        if not self._desk.message:
+            self._desk.message = f"The model process ended ({_exit_words(code)}) and was restarted."
+        now = time.monotonic()
+        self._restarts.append(now)
+        while self._restarts[0] < now - _RESTARTS_WITHIN_S:
+            self._restarts.popleft()
+        if len(self._restarts) > self._options.worker_max_restarts:
+            sentence = f"The model process ended {len(self._restarts)} times within a minute ({_exit_words(code)})"
+            self._desk.state(EngineState.FAILED, f"{sentence}; deactivate and activate the node to try again.", None)
+            return False
+        self._restart_count += 1
+        return True
+
+
+def _added(clips: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    total = Counter(dict(clips))
+    total.update(more)
+    return dict(total)
+
+
+def _exit_words(code: int) -> str:
+    if code == -9:
+        return "killed, perhaps for lack of memory"
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,70 @@
+"""What is measured over a clip: which action units show, and how the expression developed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from emo_llama_ros.evidence import ClipFacts, Evidence, Phase, phases_of
+from emo_llama_ros.evidence.action_units import MEASURED, NEEDS_BASELINE, is_readable, measured_units
+from emo_llama_ros.faces.face import FloatArray, QualityFlaw
+from emo_llama_ros.labels import RAF_DB
+from emo_llama_ros.perception.clips import SECOND_NS, Clip
+
+HALF_LIFE_S = 0.4
+"""A face this much older than the newest counts half as much: recent enough to follow an onset within a second,
+long enough to outvote a single wrong frame."""
+_FLOOR = 1e-3
+"""Smallest probability that one frame may give a label: no single frame can veto."""
+
+
+def measure(clip: Clip) -> tuple[tuple[Evidence, ...], tuple[Phase, ...]]:
+    """Return the action units of a clip and the course of its expression, as the face networks measure them."""
+    read = [(s, f.expression) for s, f in zip(clip.stamps_ns, clip.faces, strict=True) if f.expression is not None]
+    ages_s = [(clip.stamp_ns - stamp) / SECOND_NS for stamp, _ in read]
+    return measured_units(clip), phases_of(ages_s, [expression.tolist() for _, expression in read], RAF_DB.labels)
+
+
+def clip_facts(clip: Clip, labels: Sequence[str], probabilities: Sequence[float] = ()) -> ClipFacts:
+    """Return all that may be said about a clip of which a model made `probabilities`, in the order of `labels`."""
+    scores = clip_scores(clip)
+    evidences, phases = measure(clip)
+    readable = any(is_readable(face) for face in clip.faces)
+    unknown = MEASURED if not readable else NEEDS_BASELINE if clip.baseline is None else frozenset()
+    span_s = (clip.stamp_ns - clip.start_ns) / SECOND_NS
+    readings = () if scores is None else ranked(scores)
+    return ClipFacts(readings, evidences, unknown, readable, tuple(labels), tuple(probabilities), phases, span_s)
+
+
+def clip_scores(clip: Clip) -> FloatArray | None:
+    """Return the log-probability of each label over the clip, (7,) in the order of RAF_DB; None without a reading.
+
+    A face of age t weighs 2^(-t / HALF_LIFE_S). Faces with a flaw count only where no face is without.
+    """
+    read = good_readings(clip)
+    if not read:
+        return None
+    ages_s = np.array([(clip.stamp_ns - stamp) / SECOND_NS for stamp, _ in read], np.float32)
+    return weighted_scores(ages_s, np.array([probabilities for _, probabilities in read], np.float32))
+
+
+def weighted_scores(ages_s: FloatArray, probabilities: FloatArray) -> FloatArray:
+    """Return the weighted mean of log-probabilities (T, 7), (7,); see `clip_scores`."""
+    weights = 2.0 ** (-ages_s / HALF_LIFE_S)
+    return np.asarray(weights @ np.log(np.maximum(probabilities, _FLOOR)) / weights.sum(), np.float32)
+
+
+def ranked(scores: FloatArray) -> tuple[tuple[str, float], ...]:
+    """Return the labels of log-probabilities (7,) with their shares, the largest first."""
+    shares = np.exp(scores - scores.max())
+    shares /= shares.sum()
+    return tuple((RAF_DB.labels[i], float(shares[i])) for i in np.argsort(-shares, kind="stable"))
+
+
+def good_readings(clip: Clip) -> list[tuple[int, FloatArray]]:
+    """Return the stamp and the network's probabilities of every face that counts."""
+    faces = [(s, f.expression, f.flaws) for s, f in zip(clip.stamps_ns, clip.faces, strict=True)]
+    read = [(s, p, flaws) for s, p, flaws in faces if p is not None]
+    good = [(s, p) for s, p, flaws in read if flaws is QualityFlaw.NONE]
+    return good or [(s, p) for s, p, _ in read]

@@ -1,0 +1,1 @@
+"""Image messages become RGB pixels: every raw encoding that cameras publish, JPEG and PNG."""

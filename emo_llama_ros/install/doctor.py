@@ -1,0 +1,139 @@
+"""What is fine on this machine, what is not, and what to do: everything that can be said without ROS."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from emo_llama_ros.errors import EmoError
+from emo_llama_ros.install.fetch import MODEL_WHEELS, model_file
+from emo_llama_ros.options import Options
+
+_OLDEST_PYTHON = (3, 10)
+_SHARED_MEMORY = Path("/dev/shm")
+_SHARED_MEMORY_NEED = 128 << 20
+"""Two processes with the shipped Fast DDS profile, and room."""
+_MEMORY_NEED = 1 << 30
+
+
+class Level(Enum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor: what was looked at, what was found, and what to do about it."""
+
+    level: Level
+    subject: str
+    found: str
+    advice: str = ""
+
+
+def core_findings(options: Options) -> Iterator[Finding]:
+    """Look at everything that needs no ROS, cheapest first."""
+    yield _python()
+    yield _package("numpy")
+    yield _package("opencv", "cv2", "opencv-python-headless")
+    yield _package("ai-edge-litert", "ai_edge_litert")
+    yield from _networks(options)
+    yield _converter(options)
+    yield _language_model()
+    yield _memory()
+    yield _shared_memory()
+
+
+def _python() -> Finding:
+    found = f"{platform.python_version()} in {sys.prefix}"
+    if sys.version_info < _OLDEST_PYTHON:
+        return Finding(Level.FAIL, "Python", found, "use Python 3.10 or newer")
+    return Finding(Level.OK, "Python", found)
+
+
+def _package(name: str, module: str = "", distribution: str = "") -> Finding:
+    if importlib.util.find_spec(module or name) is None:
+        return Finding(Level.FAIL, name, "not installed", f"pip install {distribution or name}")
+    for candidate in (distribution, name):
+        try:
+            return Finding(Level.OK, name, importlib.metadata.version(candidate))
+        except (importlib.metadata.PackageNotFoundError, ValueError):
+            continue
+    return Finding(Level.OK, name, "installed by the system")
+
+
+def _networks(options: Options) -> Iterator[Finding]:
+    names = [Path(member).name for wheel in MODEL_WHEELS for member in wheel.files]
+    missing = []
+    for name in names:
+        try:
+            model_file(name, options.models_folder)
+        except EmoError as error:
+            missing.append(str(error))
+    if missing:
+        yield Finding(Level.FAIL, "face networks", missing[0], "run `emo_llama fetch`")
+    else:
+        yield Finding(Level.OK, "face networks", f"{len(names)} files, checksums right")
+
+
+def _converter(options: Options) -> Finding:
+    from emo_llama_ros.images.converter import make_converter
+
+    try:
+        converter = make_converter(options)
+    except EmoError as error:
+        return Finding(Level.FAIL, "image converter", str(error))
+    return Finding(Level.OK, "image converter", f"{converter.name}. {converter.reason}")
+
+
+def _language_model() -> Finding:
+    """Look for what the backend emo_llama needs; the expression backend runs without any of it."""
+    needed = ("torch", "transformers", "peft", "safetensors")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        return Finding(
+            Level.WARN, "language model", f"{', '.join(missing)} not installed, so only the expression backend works",
+            "pip install 'emo_llama_ros[model]', or set backend to expression",
+        )  # fmt: skip
+    import torch
+
+    versions = f"torch {torch.__version__}"
+    if importlib.util.find_spec("bitsandbytes") is not None:
+        versions += f", bitsandbytes {importlib.metadata.version('bitsandbytes')}"
+    if not torch.cuda.is_available():
+        return Finding(Level.OK, "language model", f"{versions}; no CUDA GPU, models run on the CPU")
+    free, total = torch.cuda.mem_get_info()
+    gpu = f"{torch.cuda.get_device_name()}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
+    return Finding(Level.OK, "language model", f"{versions}; {gpu}")
+
+
+def _memory() -> Finding:
+    import psutil
+
+    free = psutil.virtual_memory().available
+    found = f"{free / 1e9:.1f} GB free, {os.cpu_count()} CPU cores"
+    if free < _MEMORY_NEED:
+        return Finding(Level.WARN, "memory", found, "close other programs: the node and its worker want 1 GB")
+    return Finding(Level.OK, "memory", found)
+
+
+def _shared_memory() -> Finding:
+    if not _SHARED_MEMORY.is_dir():
+        return Finding(Level.WARN, "shared memory", f"no {_SHARED_MEMORY}", "Fast DDS then sends images over UDP")
+    free = shutil.disk_usage(_SHARED_MEMORY).free
+    found = f"{free / 1e6:.0f} MB free in {_SHARED_MEMORY}"
+    if free < _SHARED_MEMORY_NEED:
+        advice = "large images will be lost: in Docker start with --shm-size=512m or --ipc=host"
+        return Finding(Level.WARN, "shared memory", found, advice)
+    return Finding(Level.OK, "shared memory", found)

@@ -1,0 +1,1 @@
+"""People over time: tracks, baselines, and one window of frames per person."""

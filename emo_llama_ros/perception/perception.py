@@ -1,0 +1,90 @@
+"""image → faces → clips: everything that happens to a frame before a model reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from emo_llama_ros.faces.face import Face, FaceAnalyzer
+from emo_llama_ros.frames import Frame
+from emo_llama_ros.options import Options
+from emo_llama_ros.perception.baseline import Baselines
+from emo_llama_ros.perception.clips import SECOND_NS, Clip, ClipWindows, StampGrid
+from emo_llama_ros.perception.tracking import Tracker
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one frame brought."""
+
+    due: tuple[Clip, ...] = ()
+    """Clips to be labelled now."""
+    nobody: bool = False
+    """Whether it is time to say that nobody is in view."""
+    ended: tuple[str, ...] = ()
+    """Ids of tracks that ended with this frame."""
+    people: tuple[tuple[str, Face], ...] = ()
+    """Everyone visible in this frame; faces that no clip needs are found, but not read."""
+
+
+class Perception:
+    """Finds and follows the people in a stream of frames and cuts a clip of each when it is due.
+
+    People are followed in every frame, but once they are known, faces are read in keyframes only: reading is half of
+    all the work on a face, and clips hold nothing else.
+    """
+
+    def __init__(self, options: Options, analyzer: FaceAnalyzer) -> None:
+        self._analyzer = analyzer
+        self._tracker = Tracker(options)
+        self._baselines = Baselines(options)
+        self._windows = ClipWindows(options)
+        self._nobody = StampGrid(round(SECOND_NS / options.label_rate_hz))
+        self._frame_id = ""
+        self._sizes: dict[str, float] = {}
+
+    def see(self, frame: Frame) -> Seen:
+        """Analyze one frame; frames must come in the order of their stamps."""
+        self._frame_id = frame.frame_id
+        faces = self._analyzer.find(frame.rgb)
+        people = dict(self._tracker.update(frame.stamp_ns, faces))
+        ended = tuple(self._tracker.ended())
+        for face_id in ended:
+            self._forget(face_id)
+        wanted = [face_id for face_id in people if self._windows.wants(face_id, frame.stamp_ns)]
+        read = self._analyzer.read(frame.rgb, [people[face_id] for face_id in wanted])
+        people |= zip(wanted, read, strict=True)
+        due = []
+        for face_id in people:
+            self._sizes[face_id] = people[face_id].box.width
+            if face_id not in wanted:
+                continue
+            self._baselines.add(face_id, frame.stamp_ns, people[face_id])
+            if self._windows.add(face_id, frame.stamp_ns, people[face_id]):
+                due.append(self._cut(face_id))
+        # Somebody hidden for a moment is still there, and so is a face too new to have an id.
+        nobody = not faces and not self._sizes and self._nobody.enters(frame.stamp_ns)
+        return Seen(tuple(clip for clip in due if clip), nobody, ended, tuple(people.items()))
+
+    def clip_of(self, face_id: str = "") -> Clip | None:
+        """Return the clip of a person as it is now; of the largest face when `face_id` is empty."""
+        if not face_id and self._sizes:
+            face_id = max(self._sizes, key=lambda f: self._sizes[f])
+        return self._cut(face_id)
+
+    def flush(self) -> tuple[str, ...]:
+        """Forget all tracks and windows, and return their ids: what comes next has nothing to do with what was."""
+        ended = tuple(self._sizes)
+        self._tracker.reset()
+        self._baselines.reset()
+        self._windows.flush()
+        self._nobody.reset()
+        self._sizes.clear()
+        return ended
+
+    def _cut(self, face_id: str) -> Clip | None:
+        return self._windows.cut(face_id, self._frame_id, self._baselines.of(face_id))
+
+    def _forget(self, face_id: str) -> None:
+        self._windows.forget(face_id)
+        self._baselines.forget(face_id)
+        self._sizes.pop(face_id, None)

@@ -1,0 +1,169 @@
+"""Writing rosbag2 recordings of camera images and estimates, without a ROS installation.
+
+Bags have metadata version 8: later rosbag2 releases read it, and so does the one of Humble, which knows only version 5
+but looks for nothing that a later version moved.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from rosbags.interfaces import (
+    Connection,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+from typing_extensions import Self
+
+from emo_llama_ros.errors import BadRecording
+from emo_llama_ros.estimate import Estimate
+from emo_llama_ros.frames import RawFrame
+from emo_llama_ros.recordings.bags import COMPRESSED_IMAGE, IMAGE
+
+PACKAGE = "emo_llama_ros"
+ESTIMATE = f"{PACKAGE}/msg/EmotionEstimate"
+STORAGES = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
+
+_MESSAGES = ("ActionUnit", "StageTiming", "EmotionEstimate")
+_SECOND_NS = 1_000_000_000
+_UNLIMITED = QosTime(9_223_372_036, 854_775_807)  # RMW_DURATION_INFINITE
+# Reliable publishers serve reliable and best-effort subscribers alike, so every player and every node fits.
+_OFFERED_QOS = Qos(
+    QosHistory.KEEP_LAST,
+    10,
+    QosReliability.RELIABLE,
+    QosDurability.VOLATILE,
+    _UNLIMITED,
+    _UNLIMITED,
+    QosLiveliness.AUTOMATIC,
+    _UNLIMITED,
+    False,
+)
+
+
+class BagWriter:
+    """A new rosbag2; use as context manager, which closes it readably even after an error."""
+
+    def __init__(self, path: Path, storage: str = "sqlite3") -> None:
+        """Name the new bag and its storage plugin ("sqlite3" or "mcap"); nothing is written yet."""
+        self._path = path
+        self._types = message_types()
+        self._writer = Writer(path, version=8, storage_plugin=STORAGES[storage]) if not path.exists() else None
+        self._connections: dict[tuple[str, str], Connection] = {}
+        self.count = 0
+        """Messages written."""
+
+    def __enter__(self) -> Self:
+        """Create the bag; raise BadRecording when it exists or cannot be created."""
+        if self._writer is None:
+            raise BadRecording(f"{self._path} exists already; name another folder or remove it.")
+        try:
+            self._writer.open()
+        except OSError as error:
+            raise BadRecording(f"The bag {self._path} cannot be created: {error.strerror}.") from None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close the bag."""
+        assert self._writer is not None
+        self._writer.close()
+
+    def write_image(self, topic: str, frame: RawFrame) -> None:
+        """Write a frame as sensor_msgs/Image or CompressedImage at its own stamp."""
+        header = self._header(frame.stamp_ns, frame.frame_id)
+        data = np.ascontiguousarray(frame.data)
+        if frame.compressed:
+            message = self._types.types[COMPRESSED_IMAGE](header=header, format=frame.encoding, data=data)
+            self._write(topic, COMPRESSED_IMAGE, frame.stamp_ns, message)
+            return
+        message = self._types.types[IMAGE](
+            header=header,
+            height=frame.height,
+            width=frame.width,
+            encoding=frame.encoding,
+            is_bigendian=int(frame.is_bigendian),
+            step=frame.step,
+            data=data,
+        )
+        self._write(topic, IMAGE, frame.stamp_ns, message)
+
+    def write_estimate(self, topic: str, estimate: Estimate) -> None:
+        """Write an estimate as EmotionEstimate at the stamp of its clip's newest frame."""
+        self._write(topic, ESTIMATE, estimate.stamp_ns, self._estimate(estimate))
+
+    def _write(self, topic: str, kind: str, time_ns: int, message: object) -> None:
+        assert self._writer is not None
+        key = topic, kind
+        if key not in self._connections:
+            self._connections[key] = self._writer.add_connection(
+                topic, kind, typestore=self._types, offered_qos_profiles=[_OFFERED_QOS]
+            )
+        self._writer.write(self._connections[key], time_ns, self._types.serialize_cdr(message, kind))
+        self.count += 1
+
+    def _header(self, stamp_ns: int, frame_id: str) -> Any:
+        return self._types.types["std_msgs/msg/Header"](stamp=self._time(stamp_ns), frame_id=frame_id)
+
+    def _time(self, time_ns: int, kind: str = "Time") -> Any:
+        sec, nanosec = divmod(time_ns, _SECOND_NS)
+        return self._types.types[f"builtin_interfaces/msg/{kind}"](sec=sec, nanosec=nanosec)
+
+    def _estimate(self, e: Estimate) -> Any:
+        types = self._types.types
+        roi = types["sensor_msgs/msg/RegionOfInterest"]
+        unit, timing = types[f"{PACKAGE}/msg/ActionUnit"], types[f"{PACKAGE}/msg/StageTiming"]
+        return types[ESTIMATE](
+            header=self._header(e.stamp_ns, e.frame_id),
+            estimate_id=e.estimate_id,
+            stage=int(e.stage),
+            face_id=e.face_id,
+            roi=roi(e.roi.x_offset, e.roi.y_offset, e.roi.height, e.roi.width, do_rectify=False),
+            clip_start=self._time(e.clip_start_ns),
+            frame_count=e.frame_count,
+            status=int(e.status),
+            label=e.label,
+            confidence=e.confidence,
+            label_set=e.label_set,
+            labels=list(e.labels),
+            probabilities=np.array(e.probabilities, np.float32),
+            reasoning=e.reasoning,
+            action_units=[unit(u.number, u.name, u.intensity) for u in e.action_units],
+            valence=e.valence,
+            arousal=e.arousal,
+            model=e.model,
+            age_at_publish=self._time(e.age_at_publish_ns, "Duration"),
+            timings=[timing(t.stage, self._time(t.duration_ns, "Duration")) for t in e.timings],
+        )
+
+
+def message_types() -> Typestore:
+    """Return the types of ROS 2's common interfaces and of this package's messages."""
+    types = get_typestore(Stores.LATEST)
+    folder = _definitions_folder()
+    for name in _MESSAGES:
+        definition = (folder / f"{name}.msg").read_text(encoding="utf-8")
+        types.register(get_types_from_msg(definition, f"{PACKAGE}/msg/{name}"))
+    return types
+
+
+def _definitions_folder() -> Path:
+    """Return the folder of the .msg files: that of the source tree, or of the installed package's share folder."""
+    here = Path(__file__).resolve().parents
+    prefixes = [*here, *map(Path, filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)))]
+    candidates = [here[1] / "msg", *(prefix / "share" / PACKAGE / "msg" for prefix in [*prefixes, Path(sys.prefix)])]
+    for folder in candidates:
+        if (folder / "EmotionEstimate.msg").is_file():
+            return folder
+    raise BadRecording(f"The message definitions of {PACKAGE} are not installed, so no bag can be written.")
