@@ -16,7 +16,7 @@ from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.estimate import ActionUnit, Status
 from emo_llama_ros.evidence import UNITS, Evidence, describe, phases_of
 from emo_llama_ros.evidence.action_units import measured_units
-from emo_llama_ros.evidence.clip_measures import clip_scores, good_readings
+from emo_llama_ros.evidence.clip_measures import clip_affect, clip_scores, good_readings
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.options import Options
 from emo_llama_ros.perception.clips import SECOND_NS, Clip
@@ -44,7 +44,7 @@ class ExpressionBackend:
         # No temperature ships: on the few plainly displayed expressions of the sample media the network is right so
         # often that a fit would sharpen it (benchmarks/expression_calibration.py), and in the wild it is not.
         path = self._options.calibration_file
-        self._calibration = calibration.load(Path(path), RAF_DB) if path else calibration.IDENTITY
+        self._calibration = calibration.load(Path(path).expanduser(), RAF_DB) if path else calibration.IDENTITY
         network = Path(self._options.expression_model).stem or "fer"
         self._info = ModelInfo(
             backend="expression",
@@ -80,4 +80,5 @@ class ExpressionBackend:
             return LabelAnswer((), status=Status.ERROR, message=sentence)
         evidence = measured_units(clip)
         units = tuple(ActionUnit(e.unit, UNITS[e.unit].name, round(e.intensity, 3)) for e in evidence)
-        return LabelAnswer(self._calibration.apply(scores.tolist()), units, state=evidence)
+        valence, arousal = clip_affect(clip)
+        return LabelAnswer(self._calibration.apply(scores.tolist()), units, valence, arousal, state=evidence)

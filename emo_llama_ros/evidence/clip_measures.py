@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from emo_llama_ros.estimate import NAN
 from emo_llama_ros.evidence import ClipFacts, Evidence, Phase, phases_of
 from emo_llama_ros.evidence.action_units import MEASURED, NEEDS_BASELINE, is_readable, measured_units
-from emo_llama_ros.faces.face import FloatArray, QualityFlaw
+from emo_llama_ros.faces.face import Face, FloatArray, QualityFlaw
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.perception.clips import SECOND_NS, Clip
 
@@ -51,8 +52,18 @@ def clip_scores(clip: Clip) -> FloatArray | None:
 
 def weighted_scores(ages_s: FloatArray, probabilities: FloatArray) -> FloatArray:
     """Return the weighted mean of log-probabilities (T, 7), (7,); see `clip_scores`."""
-    weights = 2.0 ** (-ages_s / HALF_LIFE_S)
+    weights = _recency(ages_s)
     return np.asarray(weights @ np.log(np.maximum(probabilities, _FLOOR)) / weights.sum(), np.float32)
+
+
+def clip_affect(clip: Clip) -> tuple[float, float]:
+    """Return valence and arousal over the clip in [-1, 1], weighed as in `clip_scores`; NaN for what no face has."""
+    faces = _counting(clip)
+    ages_s = np.array([(clip.stamp_ns - stamp) / SECOND_NS for stamp, _ in faces], np.float32)
+    return (
+        _recent_mean(ages_s, np.array([face.valence for _, face in faces], np.float32)),
+        _recent_mean(ages_s, np.array([face.arousal for _, face in faces], np.float32)),
+    )
 
 
 def ranked(scores: FloatArray) -> tuple[tuple[str, float], ...]:
@@ -64,7 +75,21 @@ def ranked(scores: FloatArray) -> tuple[tuple[str, float], ...]:
 
 def good_readings(clip: Clip) -> list[tuple[int, FloatArray]]:
     """Return the stamp and the network's probabilities of every face that counts."""
-    faces = [(s, f.expression, f.flaws) for s, f in zip(clip.stamps_ns, clip.faces, strict=True)]
-    read = [(s, p, flaws) for s, p, flaws in faces if p is not None]
-    good = [(s, p) for s, p, flaws in read if flaws is QualityFlaw.NONE]
-    return good or [(s, p) for s, p, _ in read]
+    return [(stamp, face.expression) for stamp, face in _counting(clip) if face.expression is not None]
+
+
+def _counting(clip: Clip) -> list[tuple[int, Face]]:
+    """Return the faces that were read, with their stamps: those without a flaw, or all where no face is without."""
+    read = [(s, f) for s, f in zip(clip.stamps_ns, clip.faces, strict=True) if f.expression is not None]
+    return [(s, f) for s, f in read if f.flaws is QualityFlaw.NONE] or read
+
+
+def _recency(ages_s: FloatArray) -> FloatArray:
+    return np.asarray(2.0 ** (-ages_s / HALF_LIFE_S), np.float32)
+
+
+def _recent_mean(ages_s: FloatArray, values: FloatArray) -> float:
+    known = np.isfinite(values)
+    if not known.any():
+        return NAN
+    return float(np.clip(np.average(values[known], weights=_recency(ages_s[known])), -1, 1))

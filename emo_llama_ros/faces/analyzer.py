@@ -55,6 +55,8 @@ class FaceReader:
             face,
             pose=upright.pose,
             expression=reading.probabilities,
+            valence=reading.valence,
+            arousal=reading.arousal,
             measures=measure(upright, self._eyes.opening(rgb, mesh)),
             embedding=reading.embedding,
             flaws=flaws(grey, face.box, mesh, upright.pose, self._options),

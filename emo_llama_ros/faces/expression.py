@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from emo_llama_ros.estimate import NAN
 from emo_llama_ros.faces.alignment import Roi, angle_between, cut, even_light, face_roi
 from emo_llama_ros.faces.face import FloatArray
 from emo_llama_ros.faces.litert import LiteRtNetwork
@@ -38,6 +39,10 @@ class Reading:
     """(7,) in the order of labels.RAF_DB, sums to 1."""
     embedding: FloatArray | None
     """(E,) features for the language model; None where the network gives none."""
+    valence: float = NAN
+    """Displeasure -1 .. pleasure 1; NaN where the network gives none."""
+    arousal: float = NAN
+    """Calm -1 .. excited 1; NaN where the network gives none."""
 
 
 class ExpressionReader(Protocol):

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from emo_llama_ros.estimate import NAN
 from emo_llama_ros.frames import RgbImage
 
 FloatArray = npt.NDArray[np.float32]
@@ -48,7 +49,7 @@ class QualityFlaw(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face in one frame. Optional parts are None where the analyzer does not measure them, never zeros."""
+    """One face in one frame. What the analyzer does not measure is None (numbers: NaN), never zero."""
 
     box: Box
     score: float
@@ -60,6 +61,10 @@ class Face:
     pose: HeadPose | None = None
     expression: FloatArray | None = None
     """(7,) float32 probabilities in the order of `labels.RAF_DB`, as the network gave them (not calibrated)."""
+    valence: float = NAN
+    """Displeasure -1 .. pleasure 1 as the expression network gave it; NaN where it gives none."""
+    arousal: float = NAN
+    """Calm -1 .. excited 1 as the expression network gave it; NaN where it gives none."""
     measures: Mapping[str, float] = field(default_factory=dict)
     """Scale-free geometric measures of the landmarks, see `faces.measures`; empty without landmarks."""
     embedding: FloatArray | None = None

@@ -100,13 +100,16 @@ class InsightFaceAnalyzer:
         item: Any,
         attributes: dict[str, Any],
     ) -> Face:
+        reading = self._reader.expression.read(rgb, grey, eye_views(points[0], points[1]))
         plane = np.asarray(item.landmark_2d_106, np.float32)
         return Face(
             box=box,
             score=score,
             crop=margin_crop(rgb, box),
             landmarks=np.column_stack([plane, np.full(len(plane), np.nan, np.float32)]),
-            expression=self._reader.expression.read(rgb, grey, eye_views(points[0], points[1])).probabilities,
+            expression=reading.probabilities,
+            valence=reading.valence,
+            arousal=reading.arousal,
             flaws=flaws(grey, box, None, None, self._options),
             **attributes,
         )

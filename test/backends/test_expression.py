@@ -1,13 +1,16 @@
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from emo_llama_ros.backends.expression import ExpressionBackend
 from emo_llama_ros.calibration import save_temperature
 from emo_llama_ros.errors import BadParameter
-from emo_llama_ros.estimate import Status
+from emo_llama_ros.estimate import NAN, Status
 from emo_llama_ros.evidence import holds, parse, phases_of
 from emo_llama_ros.evidence.action_units import measured_units
-from emo_llama_ros.evidence.clip_measures import clip_scores
+from emo_llama_ros.evidence.clip_measures import HALF_LIFE_S, clip_scores
 from emo_llama_ros.faces.face import Box, Face, QualityFlaw
 from emo_llama_ros.faces.measures import NAMES
 from emo_llama_ros.labels import RAF_DB
@@ -95,6 +98,28 @@ def test_a_clip_without_any_reading_is_an_error_not_a_guess(backend):
     assert answer.probabilities == ()
 
 
+def test_valence_and_arousal_are_unknown_where_the_network_gives_none(backend):
+    (answer,) = backend.label([clip(*[face("happiness")] * 4)])
+    assert math.isnan(answer.valence)
+    assert math.isnan(answer.arousal)
+
+
+def test_valence_and_arousal_are_the_recency_weighted_means_of_the_faces_that_count(backend):
+    faces = [
+        replace(face("happiness"), valence=-1.0, arousal=0.5),
+        replace(face("happiness", flaws=QualityFlaw.DARK), valence=-1.0, arousal=-1.0),
+        replace(face("happiness"), valence=0.8, arousal=NAN),
+    ]
+    (answer,) = backend.label([clip(*faces, step_s=HALF_LIFE_S)])
+    assert answer.valence == pytest.approx((0.25 * -1.0 + 0.8) / 1.25)
+    assert answer.arousal == pytest.approx(0.5)
+
+
+def test_valence_and_arousal_stay_within_their_scale(backend):
+    (answer,) = backend.label([clip(replace(face("fear"), valence=-1.4, arousal=3.0))])
+    assert (answer.valence, answer.arousal) == (-1.0, 1.0)
+
+
 def test_action_units_are_those_that_were_measured(backend):
     smile = clip(*[face("neutral")] * 4, *[face("happiness", measures=SMILE)] * 4)
     (answer,) = backend.label([smile])
@@ -126,6 +151,14 @@ def test_a_calibration_file_changes_the_confidence_and_is_named(tmp_path):
     backend.load()
     (answer,) = backend.label([clip(face("happiness", 0.9))])
     assert max(answer.probabilities) < 0.8
+    assert "temperature 2" in backend.info.calibration
+
+
+def test_a_calibration_file_in_the_home_folder_is_found_by_its_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_temperature(tmp_path / "mild.json", RAF_DB, 2.0)
+    backend = ExpressionBackend(Options(calibration_file="~/mild.json"))
+    backend.load()
     assert "temperature 2" in backend.info.calibration
 
 
