@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,13 +13,13 @@ import numpy as np
 
 from emo_llama_ros.errors import BadRecording
 from emo_llama_ros.frames import RawFrame
+from emo_llama_ros.images.files import medium_of, open_video, read_picture, shown, video_fps
 
 SECOND_NS = 1_000_000_000
 START_NS = 1_000_000_000 * SECOND_NS
 """Stamp of a file's first frame (9 September 2001). Files carry no reliable date, and a fixed one repeats."""
 
 STILL_FPS = 10.0
-_STILL_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
 
 def file_frames(
@@ -36,9 +37,9 @@ def file_frames(
     """
     for file in files:
         if not file.is_file():
-            raise BadRecording(f"There is no file {file}.")
+            raise BadRecording(f"There is no file {shown(file)}.")
     for file in files:
-        if file.suffix.lower() in _STILL_SUFFIXES:
+        if medium_of(file) == "picture":
             frames = _still_frames(file, hold_s, fps or STILL_FPS, frame_id, start_ns)
         else:
             frames = _video_frames(file, fps, frame_id, start_ns)
@@ -102,29 +103,28 @@ class _Thinning:
 
 
 def _still_frames(file: Path, hold_s: float, fps: float, frame_id: str, start_ns: int) -> Iterator[RawFrame]:
-    image = cv2.imread(str(file), cv2.IMREAD_COLOR)
-    if image is None:
-        raise BadRecording(f"{file} cannot be read as a picture.")
+    image = read_picture(file)[:, :, ::-1]
     for index in range(max(1, round(hold_s * fps))):
         yield bgr_frame(image, start_ns + round(index * SECOND_NS / fps), frame_id)
 
 
 def _video_frames(file: Path, fps: float | None, frame_id: str, start_ns: int) -> Iterator[RawFrame]:
-    with _opened(str(file), f"{file} cannot be read as a video.") as video:
-        period_ns = round(SECOND_NS / (video.get(cv2.CAP_PROP_FPS) or 30.0))
+    with open_video(file) as video:
+        period_ns = round(SECOND_NS / video_fps(video))
         thinning = _Thinning(fps, start_ns)
         stamp_ns = start_ns - period_ns
         while True:
             read, image = video.read()
             if not read:
                 break
-            position_ns = start_ns + round(video.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+            position_ms = video.get(cv2.CAP_PROP_POS_MSEC)
+            position_ns = start_ns + round(position_ms * 1e6) if math.isfinite(position_ms) else start_ns
             # Damaged files repeat times or go back; every frame gets a later stamp than the one before.
             stamp_ns = position_ns if position_ns > stamp_ns else stamp_ns + period_ns
             if thinning.keeps(stamp_ns):
                 yield bgr_frame(image, stamp_ns, frame_id)
         if stamp_ns < start_ns:
-            raise BadRecording(f"{file} holds no frame that can be read.")
+            raise BadRecording(f"{shown(file)} holds no frame that can be read.")
 
 
 @contextmanager

@@ -85,7 +85,8 @@ def test_a_jpeg_frame_looks_like_the_original(video):
     [
         ("missing.mp4", None, "There is no file"),
         ("words.mp4", b"not a video", "cannot be read as a video"),
-        ("words.png", b"not a picture", "cannot be read as a picture"),
+        ("words.png", b"not a picture", "cannot be read as a video"),
+        ("half.mp4", b"\x89PNG\r\n\x1a\n", "cannot be read as a picture"),
         ("empty.avi", b"", "cannot be read as a video"),
     ],
 )
