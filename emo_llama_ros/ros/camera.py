@@ -38,6 +38,7 @@ class CameraReport:
     lost: int
     """Frames that were published but never arrived, since the subscription was made."""
     damaged: int
+    """Messages that are no image at all, since the subscription was made."""
     received_hz: float
     published_hz: float
     lost_percent: float
@@ -48,6 +49,8 @@ class CameraReport:
     stamps_stand_still: bool
     incompatible: tuple[str, ...]
     """For each publisher whose QoS does not fit: what it offers and what this node asks for."""
+    last_damage: str = ""
+    """One sentence on the last of the `damaged`, "" when there was none."""
 
 
 def camera_qos(reliability: str) -> QoSProfile:
@@ -75,6 +78,7 @@ class Camera:
         self._view = compressed_image_view if compressed else image_view
         self._qos = camera_qos(options.input_reliability)
         self._received = self._lost = self._damaged = 0
+        self._last_damage = ""
         self._refused_publishers = 0
         self._stamps: deque[int] = deque(maxlen=_STAMPS_KEPT)
         self._last_ns = self._made_ns = time.monotonic_ns()
@@ -114,6 +118,7 @@ class Camera:
             stamp_age_s=None if self._last_age_ns is None else self._last_age_ns / 1e9,
             stamps_stand_still=len(stamps) > 1 and len(set(stamps)) == 1,
             incompatible=tuple(self._incompatible()) if self._refused_publishers else (),
+            last_damage=self._last_damage,
         )
 
     def _subscribe(self, message: type, topic: str) -> Any:
@@ -136,8 +141,9 @@ class Camera:
         self._received += 1
         try:
             frame = self._view(data, self._last_ns)
-        except BadImage:
+        except BadImage as error:
             self._damaged += 1
+            self._last_damage = str(error)
             return
         self._stamps.append(frame.stamp_ns)
         self._last_age_ns = self._node.get_clock().now().nanoseconds - frame.stamp_ns

@@ -1,9 +1,9 @@
 """Read camera messages where they lie: a RawFrame that is a view into the serialized message.
 
 Deserializing a sensor_msgs/Image in Python copies every pixel once more, for every frame of the camera, also for those
-that are never looked at. Every ROS 2 middleware serializes as CDR (OMG DDS-XTypes 7.4.3, plain CDR version 1: a 4-byte
-header, then the fields in order, each aligned to its size), so the few fields before the pixels are read here and the
-pixels stay in place. What is not plain little-endian CDR goes through rclpy.
+that are never looked at; and the deserializer of the middleware raises, or ends the process, on bytes that it does not
+expect. So the few fields are read here: plain CDR (OMG DDS-XTypes 1.3, 7.4.3), a 4-byte header that names the
+encapsulation, then the fields in order, each aligned to its size. Whatever arrives gives a frame or BadImage.
 """
 
 from __future__ import annotations
@@ -12,56 +12,77 @@ import struct
 from typing import cast
 
 import numpy as np
-from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import CompressedImage, Image
 
 from emo_llama_ros.errors import BadImage
 from emo_llama_ros.frames import RawFrame
-from emo_llama_ros.ros.conversion import compressed_frame, raw_frame
 
-_LITTLE_ENDIAN_CDR = b"\x00\x01"
+LONGEST_TEXT = 256
+"""Characters of `frame_id`, `encoding` and `format` that are kept; every estimate repeats the frame_id."""
+
+_BYTE_ORDERS = {
+    b"\x00\x00": ">",  # CDR_BE
+    b"\x00\x01": "<",  # CDR_LE, what nearly all senders use
+    # Version 2 differs in the alignment of 8-byte numbers only, and images have none.
+    b"\x00\x06": ">",  # PLAIN_CDR2_BE
+    b"\x00\x07": "<",  # PLAIN_CDR2_LE
+}
 _HEADER = 4
 _SECOND = 1_000_000_000
+_SECONDS = range(-(2**31), 2**31)  # builtin_interfaces/Time.sec is an int32
 
 
 class _Cursor:
     """Reads CDR fields in order; alignment counts from the end of the 4-byte header."""
 
     def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.at = _HEADER
+        order = _BYTE_ORDERS.get(bytes(data[:2])) if len(data) >= _HEADER else None
+        if order is None:
+            raise BadImage(
+                f"The image message is not in plain CDR (its first bytes are {bytes(data[:4]).hex(' ') or 'missing'}); "
+                "let the camera's middleware write plain CDR."
+            )
+        self._data = data
+        self._order = order
+        self._at = _HEADER
 
     def number(self, form: str) -> int:
         size = struct.calcsize(form)
-        self.at += (_HEADER - self.at) % size
-        (value,) = struct.unpack_from("<" + form, self.data, self.at)
-        self.at += size
+        self._at += (_HEADER - self._at) % size
+        (value,) = struct.unpack_from(self._order + form, self._data, self._at)
+        self._at += size
         return int(value)
+
+    def stamp_ns(self) -> int:
+        stamp_ns = self.number("i") * _SECOND + self.number("I")
+        if stamp_ns // _SECOND not in _SECONDS:
+            raise BadImage("The image's stamp lies beyond the seconds that a ROS time can hold.")
+        return stamp_ns
 
     def text(self) -> str:
         length = self.number("I")
-        end = self.at + length
-        if length == 0 or end > len(self.data):
+        end = self._at + length
+        if length == 0 or end > len(self._data):
             raise struct.error("string longer than the message")
-        text = self.data[self.at : end - 1].decode("utf-8", "replace")
-        self.at = end
-        return text
+        # No character takes more than 4 bytes, so nothing longer is decoded only to be cut off.
+        kept = self._data[self._at : min(end - 1, self._at + 4 * LONGEST_TEXT)]
+        self._at = end
+        return bytes(kept).decode("utf-8", "replace")[:LONGEST_TEXT]
 
     def pixels(self) -> np.ndarray:
         length = self.number("I")
-        if self.at + length > len(self.data):
+        if self._at + length > len(self._data):
             raise struct.error("sequence longer than the message")
-        return np.frombuffer(self.data, np.uint8, length, self.at)
+        return np.frombuffer(self._data, np.uint8, length, self._at)
 
 
 def image_view(data: bytes, received_ns: int) -> RawFrame:
-    """Return a serialized sensor_msgs/Image as a frame that shares `data`; raise BadImage when it is not one."""
-    if data[:2] != _LITTLE_ENDIAN_CDR:
-        return raw_frame(deserialize_message(data, Image), received_ns)
+    """Return a serialized sensor_msgs/Image as a frame that shares `data`; raise BadImage when it is not one.
+
+    Strings are cut after `LONGEST_TEXT` characters; what is not UTF-8 in them becomes U+FFFD.
+    """
     cursor = _Cursor(data)
     try:
-        stamp_ns = cursor.number("i") * _SECOND + cursor.number("I")
-        frame_id = cursor.text()
+        stamp_ns, frame_id = cursor.stamp_ns(), cursor.text()
         height, width = cursor.number("I"), cursor.number("I")
         encoding = cursor.text()
         big_endian, step = cursor.number("B"), cursor.number("I")
@@ -75,13 +96,9 @@ def image_view(data: bytes, received_ns: int) -> RawFrame:
 
 def compressed_image_view(data: bytes, received_ns: int) -> RawFrame:
     """Return a serialized sensor_msgs/CompressedImage like `image_view` does."""
-    if data[:2] != _LITTLE_ENDIAN_CDR:
-        return compressed_frame(deserialize_message(data, CompressedImage), received_ns)
     cursor = _Cursor(data)
     try:
-        stamp_ns = cursor.number("i") * _SECOND + cursor.number("I")
-        frame_id = cursor.text()
-        encoding = cursor.text()
+        stamp_ns, frame_id, encoding = cursor.stamp_ns(), cursor.text(), cursor.text()
         pixels = cursor.pixels()
     except struct.error as error:
         raise BadImage(f"The serialized image message is damaged: {error}.") from None

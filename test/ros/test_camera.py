@@ -49,6 +49,27 @@ def test_rates_and_counts_follow_the_frames(corner, camera_on):
     assert camera.report().received_hz == 0
 
 
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_a_message_in_a_foreign_encapsulation_is_counted_and_the_camera_goes_on(corner, camera_on, transport):
+    from rclpy.serialization import serialize_message
+    from sensor_msgs.msg import CompressedImage
+
+    compressed = transport == "compressed"
+    camera, frames = camera_on(image_transport=transport)
+    topic = "camera/image_raw" + ("/compressed" if compressed else "")
+    publisher = corner.camera(topic, compressed=compressed)
+    corner.until(lambda: publisher.get_subscription_count(), "the subscription")
+    good = serialize_message(CompressedImage(format="jpeg") if compressed else corner.image())
+    foreign = [b"\x00\x03" + good[2:], b"\x00\x0b\x00\x00" + bytes(9), b"\xff" * 50, b"\x00\x01\x00\x00\x07"]
+    for number, message in enumerate(foreign):
+        publisher.publish(message)
+        corner.until(lambda n=number: camera.report().damaged > n, "each foreign message")
+    assert camera.report().last_damage.endswith(".")
+    publisher.publish(good)
+    corner.until(lambda: frames, "a good frame after them")
+    assert camera.report().damaged == len(foreign)
+
+
 def test_a_publisher_with_incompatible_qos_is_named_with_both_ends(corner, camera_on):
     camera, _ = camera_on(input_reliability="reliable")
     corner.camera(reliable=False)
