@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from emo_llama_ros.calibration import save_temperature
-from emo_llama_ros.engine.offline import Pipeline
+from emo_llama_ros.engine.offline import OfflineEngine
 from emo_llama_ros.evaluation.calibration_fit import Fit, fit
 from emo_llama_ros.evaluation.prediction import Prediction
 from emo_llama_ros.install.fetch import media_file
@@ -70,13 +70,13 @@ DAMAGES: dict[str, Damage] = {
 
 def predictions(name: str, damage: str, rng: np.random.Generator, identity: Path) -> Iterator[Prediction]:
     """Yield the uncalibrated answers in the labelled spans of one damaged file."""
-    pipeline = Pipeline(Options(seed=1, reasoning=False, calibration_file=str(identity)))
-    pipeline.load()
+    engine = OfflineEngine(Options(seed=1, reasoning=False, calibration_file=str(identity)))
+    engine.load()
     first_ns = None
     for raw in file_frames([media_file(name)], hold_s=1.5):
         first_ns = raw.stamp_ns if first_ns is None else first_ns
         image = DAMAGES[damage](raw.data.reshape(raw.height, raw.width, 3), rng)
-        for estimate in pipeline.process(bgr_frame(image, raw.stamp_ns, "camera")):
+        for estimate in engine.process(bgr_frame(image, raw.stamp_ns, "camera")):
             at = (estimate.stamp_ns - first_ns) / 1e9
             for file, label, start, end in SPANS:
                 if file == name and start <= at < end and estimate.probabilities:

@@ -104,7 +104,7 @@ def _second(analyzer: EmbeddedAnalyzer, rgb: RgbImage) -> Callable[[], object]:
 
     def see(seconds: int = 1) -> None:
         for _ in range(round(seconds * rate_hz)):
-            perception.see(Frame(next(stamps), "camera", rgb))
+            perception.observe(Frame(next(stamps), "camera", rgb))
 
     see(3)
     return see

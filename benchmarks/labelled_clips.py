@@ -88,7 +88,7 @@ def video_clips(name: str, analyzer: FaceAnalyzer, options: Options) -> Iterator
     for raw in file_frames([media_file(name)]):
         if gate.judge(raw.stamp_ns) != "wanted":
             continue
-        for clip in perception.see(converter.decode(raw)).due:
+        for clip in perception.observe(converter.decode(raw)).due:
             at_s = (clip.stamp_ns - START_NS) / SECOND_NS
             yield LabelledClip(name, name, f"{name}, {at_s:.3f} s", shown(at_s), clip)
 

@@ -104,7 +104,7 @@ def clips_of_the_person(options: Options) -> list[Clip]:
     for number in range(FILM_HZ * FILM_S):
         picture = pictures[3 * number % len(pictures)]  # the film has 30 Hz
         rgb = np.frombuffer(picture, np.uint8).reshape(SIZE[1], SIZE[0], 3)
-        found += perception.see(Frame(SECOND_NS + number * SECOND_NS // FILM_HZ, "camera", rgb)).due
+        found += perception.observe(Frame(SECOND_NS + number * SECOND_NS // FILM_HZ, "camera", rgb)).due
     return [clip for clip in found if len(clip.faces) == options.clip_frames]
 
 

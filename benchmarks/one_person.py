@@ -139,7 +139,7 @@ def watch_engine(options: Options, seconds: int) -> dict[str, Any]:
     """Do the same without ROS: an engine with its worker, fed from a thread. There is no node whose memory counts."""
     from stream import Camera, ready
 
-    from emo_llama_ros.engine.in_process import WorkerEngine
+    from emo_llama_ros.engine.worker_engine import WorkerEngine
 
     watch = Watch()
 

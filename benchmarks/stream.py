@@ -44,7 +44,8 @@ from crowd import HEIGHT, WIDTH, frames
 from slow_worker import SlowBackend, burn, slow_command
 
 from emo_llama_ros.engine.api import Engine, EngineState, EngineStats, unexplained_clips
-from emo_llama_ros.engine.in_process import InProcessEngine, WorkerEngine
+from emo_llama_ros.engine.in_process import InProcessEngine
+from emo_llama_ros.engine.worker_engine import WorkerEngine
 from emo_llama_ros.estimate import Estimate
 from emo_llama_ros.frames import RawFrame
 from emo_llama_ros.options import Options

@@ -1,4 +1,4 @@
-"""The door for frames: rate, privacy switch, newest wins, and an account of every frame."""
+"""Which frames are worked on: rate, privacy switch, newest wins, and an account of every frame."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FrameAccount:
     drops: dict[str, int]
 
 
-class FrameIntake:
+class Admission:
     """Lets one frame be in work and one wait. Of several waiting frames the newest stays, the others are counted.
 
     Every frame is accounted for at any moment, see `FrameAccount`.
@@ -40,7 +40,7 @@ class FrameIntake:
         self.skipped = 0
         self.drops: Counter[str] = Counter()
 
-    def offer(self, frame: RawFrame) -> tuple[RawFrame | None, bool]:
+    def admit(self, frame: RawFrame) -> tuple[RawFrame | None, bool]:
         """Take a frame in; return the frame to work on now (None: not yet), and whether the clock has jumped."""
         with self._lock:
             self.received += 1
@@ -81,7 +81,7 @@ class FrameIntake:
             self._abandon(reason)
 
     def enable(self, enabled: bool) -> None:
-        """Open or shut the door; a frame that waits is dropped when it shuts."""
+        """Admit frames or not; a frame that waits is dropped when they are not admitted any more."""
         with self._lock:
             self.enabled = enabled
             if not enabled and self._waiting is not None:

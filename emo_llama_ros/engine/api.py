@@ -72,7 +72,7 @@ def unexplained_clips(clips: Mapping[str, int]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class TimedEstimate:
     """An estimate on its way from the model side to whoever is to have it. Times are `time.monotonic_ns()`."""
 
     estimate: Estimate

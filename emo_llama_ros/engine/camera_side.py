@@ -1,4 +1,4 @@
-"""The part of an engine at the camera's side: the door for frames, and the desk where results arrive."""
+"""The part of an engine at the camera's side: which frames go in, and where results arrive."""
 
 from __future__ import annotations
 
@@ -6,48 +6,48 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from emo_llama_ros.engine.admission import FrameIntake
+from emo_llama_ros.engine.admission import Admission
 from emo_llama_ros.engine.api import EngineStats, LiveStats
-from emo_llama_ros.engine.delivery import Desk
+from emo_llama_ros.engine.delivery import Delivery
 from emo_llama_ros.engine.latencies import Latencies
 from emo_llama_ros.estimate import Estimate
 from emo_llama_ros.frames import RawFrame
 from emo_llama_ros.options import Options
 
 
-class Front:
+class CameraSide:
     """What both engines share."""
 
     def __init__(self, options: Options, on_estimate: Callable[[Estimate], None]) -> None:
-        self.desk = Desk(on_estimate)
-        self.intake = FrameIntake(options)
+        self.delivery = Delivery(on_estimate)
+        self.admission = Admission(options)
         self.handover = Latencies()
 
-    def offer(self, frame: RawFrame) -> tuple[RawFrame | None, bool]:
+    def admit(self, frame: RawFrame) -> tuple[RawFrame | None, bool]:
         """Take a frame in; return the frame to work on now, and whether the model side must be flushed before."""
-        now, jumped = self.intake.offer(frame)
+        now, jumped = self.admission.admit(frame)
         if jumped:
-            self.desk.wipe(frame.received_ns)
+            self.delivery.wipe(frame.received_ns)
         return now, jumped
 
     def switch(self, enabled: bool) -> None:
         """Turn the privacy switch."""
-        self.intake.enable(enabled)
+        self.admission.enable(enabled)
         if not enabled:
-            self.desk.wipe(time.monotonic_ns())
-            self.desk.refuse_all("The camera was switched off before the question was answered.")
+            self.delivery.wipe(time.monotonic_ns())
+            self.delivery.refuse_all("The camera was switched off before the question was answered.")
 
     def close(self) -> None:
         """Account for what is still here, and let nothing more in or out."""
-        self.intake.close()
-        self.desk.close("The node is stopping.")
+        self.admission.close()
+        self.delivery.close("The node is stopping.")
 
     def stats(self, live: LiveStats, **more: Any) -> EngineStats:
         """Return what is counted here and on the model side."""
-        frames = self.intake.account()
+        frames = self.admission.account()
         return EngineStats(
-            state=self.desk.current,
-            message=self.desk.message,
+            state=self.delivery.state,
+            message=self.delivery.message,
             received=frames.received,
             used=frames.used,
             skipped=frames.skipped,

@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any
 
 from emo_llama_ros.backends.backend import ModelInfo
-from emo_llama_ros.engine.api import Delivery, EngineState
+from emo_llama_ros.engine.api import EngineState, TimedEstimate
 from emo_llama_ros.estimate import Estimate, Stage
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ MAX_OPEN_QUESTIONS = 16
 _PREFIX = {"nobody": "nobody_", "reasoned": "reasoning_", "reasoning_failed": "reasoning_"}
 
 
-class Desk:
+class Delivery:
     """Keeps the model's state, and passes estimates to whoever is to have them.
 
     The way from the model to here takes time. What has become too old on it, or was made of frames from before the
@@ -33,7 +33,7 @@ class Desk:
         self._withheld: Counter[tuple[str, str]] = Counter()
         self._since_ns = 0
         self._closed = False
-        self.current = EngineState.STOPPED
+        self.state = EngineState.STOPPED
         self.message = ""
         self.info: ModelInfo | None = None
 
@@ -56,34 +56,34 @@ class Desk:
     def refuse_all(self, sentence: str) -> None:
         """Tell everybody who waits for an answer that there will be none."""
         for ticket in list(self._askers):
-            self.refused(sentence, ticket)
+            self.on_refused(sentence, ticket)
 
-    # --- what the model side says; see live.Sink ---
+    # --- what the model side says; see `model_side.Sink` ---
 
-    def state(self, state: EngineState, message: str, info: ModelInfo | None) -> None:
+    def on_state(self, state: EngineState, message: str, info: ModelInfo | None) -> None:
         if not self._closed:
-            self.current, self.message, self.info = state, message, info
+            self.state, self.message, self.info = state, message, info
 
-    def estimate(self, delivery: Delivery) -> None:
-        estimate, ticket = delivery.estimate, delivery.ticket
+    def on_estimate(self, timed: TimedEstimate) -> None:
+        estimate, ticket = timed.estimate, timed.ticket
         if ticket is not None:
             final = estimate.stage is Stage.FINAL
             asker = self._askers.pop(ticket, None) if final else self._askers.get(ticket)
             if asker:
                 _call(asker[0], estimate)
-        elif self._closed or delivery.arrived_ns < self._since_ns:
-            self._withheld[delivery.counted_as, "flushed"] += 1
-        elif delivery.deadline_ns is not None and time.monotonic_ns() > delivery.deadline_ns:
-            self._withheld[delivery.counted_as, "late"] += 1
+        elif self._closed or timed.arrived_ns < self._since_ns:
+            self._withheld[timed.counted_as, "flushed"] += 1
+        elif timed.deadline_ns is not None and time.monotonic_ns() > timed.deadline_ns:
+            self._withheld[timed.counted_as, "late"] += 1
         else:
             _call(self._on_estimate, estimate)
 
-    def text(self, piece: str, ticket: object) -> None:
+    def on_text(self, piece: str, ticket: object) -> None:
         asker = self._askers.get(ticket)
         if asker and piece:
             _call(asker[1], piece)
 
-    def refused(self, sentence: str, ticket: object) -> None:
+    def on_refused(self, sentence: str, ticket: object) -> None:
         asker = self._askers.pop(ticket, None)
         if asker:
             _call(asker[2], sentence)
@@ -96,7 +96,7 @@ class Desk:
 
     def close(self, sentence: str) -> None:
         """Withhold everything, refuse open questions with `sentence`, and be STOPPED."""
-        self.state(EngineState.STOPPED, "", None)
+        self.on_state(EngineState.STOPPED, "", None)
         self._closed = True
         self.refuse_all(sentence)
 
@@ -110,7 +110,7 @@ class Desk:
 
 
 def corrected(clips: Mapping[str, int], withheld: Mapping[tuple[str, str], int]) -> dict[str, int]:
-    """Return the model side's counters with what was withheld at the desk moved from its fate there to its fate here.
+    """Return the model side's counters with what was withheld here moved from its fate there to its fate here.
 
     `clips` must not be older than `withheld`.
     """

@@ -1,8 +1,8 @@
 """The model side beside a live camera: frames are seen as they come, the model reads clips in a thread of its own.
 
-The thread that calls `see` finds and follows faces, so people are not lost while the model is busy. The model thread
-takes the newest clips from the scheduler, publishes each label at once, and streams reasoning only while no label
-waits. Whether this object lives in the node's process or in a worker process makes no difference to it.
+The thread that calls `observe` finds and follows faces, so people are not lost while the model is busy. The model
+thread takes the newest clips from the scheduler, publishes each label at once, and streams reasoning only while no
+label waits. Whether this object lives in the node's process or in a worker process makes no difference to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Protocol
 from emo_llama_ros.backends.backend import Backend, LabelAnswer, ModelInfo
 from emo_llama_ros.backends.registry import make_backend
 from emo_llama_ros.engine.answers import announced, explained, label_estimate, nobody_estimate
-from emo_llama_ros.engine.api import Delivery, EngineState, LiveStats, Question
+from emo_llama_ros.engine.api import EngineState, LiveStats, Question, TimedEstimate
 from emo_llama_ros.engine.batch_size import BatchSize
 from emo_llama_ros.engine.latencies import Latencies
 from emo_llama_ros.engine.scheduler import LabelJob, ReasoningJob, Scheduler
@@ -31,7 +31,7 @@ from emo_llama_ros.frames import Frame, RawFrame
 from emo_llama_ros.images.converter import make_converter
 from emo_llama_ros.options import Options
 from emo_llama_ros.perception.clips import SECOND_NS
-from emo_llama_ros.perception.perception import Perception, Seen
+from emo_llama_ros.perception.perception import Observation, Perception
 
 logger = logging.getLogger(__name__)
 
@@ -47,22 +47,22 @@ MakeBackend = Callable[[Options], Backend]
 
 
 class Sink(Protocol):
-    """Where results go. Called from the model thread and from the thread that calls `see`; must not block."""
+    """Where results go. Called from the model thread and from the thread that calls `observe`; must not block."""
 
-    def state(self, state: EngineState, message: str, info: ModelInfo | None) -> None:
+    def on_state(self, state: EngineState, message: str, info: ModelInfo | None) -> None:
         """The model is loading, ready, or has failed."""
 
-    def estimate(self, delivery: Delivery) -> None:
+    def on_estimate(self, timed: TimedEstimate) -> None:
         """An estimate, for everybody or for who asked a question."""
 
-    def text(self, piece: str, ticket: object) -> None:
+    def on_text(self, piece: str, ticket: object) -> None:
         """A piece of the answer to a question; "" when it is complete."""
 
-    def refused(self, sentence: str, ticket: object) -> None:
+    def on_refused(self, sentence: str, ticket: object) -> None:
         """A question cannot be answered."""
 
 
-class LiveModelSide:
+class ModelSide:
     """Perception, scheduler and model around one camera."""
 
     def __init__(self, options: Options, sink: Sink, make_backend: MakeBackend = make_backend) -> None:
@@ -92,7 +92,7 @@ class LiveModelSide:
         """Load the models behind, then answer."""
         self._thread.start()
 
-    def see(self, raw: RawFrame) -> str:
+    def observe(self, raw: RawFrame) -> str:
         """Look at one frame and return its fate: "used" or the reason why it was dropped."""
         if self._perception is None:
             return "not_ready"
@@ -114,7 +114,7 @@ class LiveModelSide:
             return "bad_image"
         try:
             with self._latencies.measure("faces"):
-                seen = perception.see(frame)
+                seen = perception.observe(frame)
         except Exception as error:  # one odd frame must not end the stream
             sentence = f"Looking for faces failed: {error!r}."
             if sentence != self._trouble:
@@ -124,7 +124,7 @@ class LiveModelSide:
         self._note(frame, seen, raw.received_ns)
         return "used"
 
-    def _note(self, frame: Frame, seen: Seen, arrived_ns: int) -> None:
+    def _note(self, frame: Frame, seen: Observation, arrived_ns: int) -> None:
         self._last_frame_ns = arrived_ns
         self._people = len(seen.people)
         for face_id in seen.ended:
@@ -138,8 +138,8 @@ class LiveModelSide:
             deadline_ns = arrived_ns + round(self._options.max_age_s * SECOND_NS)
             nobody = nobody_estimate(frame.stamp_ns, frame.frame_id, self._backend.info)
             self._scheduler.count("nobody")
-            self._sink.estimate(Delivery(nobody, "nobody", arrived_ns, deadline_ns))
-        self._scheduler.submit(seen.due, arrived_ns)
+            self._sink.on_estimate(TimedEstimate(nobody, "nobody", arrived_ns, deadline_ns))
+        self._scheduler.add_clips(seen.due, arrived_ns)
 
     def ask(self, question: Question, ticket: object) -> None:
         """Answer a question about a person in view; the answer goes to the sink."""
@@ -157,7 +157,7 @@ class LiveModelSide:
                 else:
                     self._scheduler.ask(LabelJob(clip, now, question, ticket))
                     return
-        self._sink.refused(refusal, ticket)
+        self._sink.on_refused(refusal, ticket)
 
     def flush(self, questions: bool = False) -> None:
         """Forget everybody and everything that waits or is in work; questions only if `questions` is set."""
@@ -167,7 +167,7 @@ class LiveModelSide:
             if self._ready.is_set():
                 self._ended.extend(ended)
         for ticket in tickets:
-            self._sink.refused(_WITHDRAWN, ticket)
+            self._sink.on_refused(_WITHDRAWN, ticket)
 
     def set_option(self, name: str, value: object) -> None:
         """Change a live option."""
@@ -203,18 +203,18 @@ class LiveModelSide:
     def _run(self) -> None:
         _give_way()
         try:
-            self._sink.state(EngineState.LOADING, "", None)
+            self._sink.on_state(EngineState.LOADING, "", None)
             self._perception = Perception(self._options, make_analyzer(self._options))
             backend = self._backend = self._make_backend(self._options)
             backend.load()
         except EmoError as error:
-            self._sink.state(EngineState.FAILED, str(error), None)
+            self._sink.on_state(EngineState.FAILED, str(error), None)
             return
         except Exception as error:  # a third-party loader may raise anything; the node must live and say so
-            self._sink.state(EngineState.FAILED, f"The model could not be loaded: {error!r}.", None)
+            self._sink.on_state(EngineState.FAILED, f"The model could not be loaded: {error!r}.", None)
             return
         self._ready.set()
-        self._sink.state(EngineState.READY, "", backend.info)
+        self._sink.on_state(EngineState.READY, "", backend.info)
         while not self._scheduler.closed:
             while self._ended:
                 backend.forget(self._ended.popleft())
@@ -237,7 +237,7 @@ class LiveModelSide:
     def _label(self, backend: Backend, jobs: list[LabelJob]) -> None:
         if self._scheduler.expired(jobs[0]):  # questions come one at a time
             self._scheduler.settle(jobs[0], False)
-            self._sink.refused(_TIMED_OUT, jobs[0].ticket)
+            self._sink.on_refused(_TIMED_OUT, jobs[0].ticket)
             return
         started = time.monotonic_ns()
         clips = [job.clip for job in jobs]
@@ -257,7 +257,7 @@ class LiveModelSide:
         asked = job.question is not None
         if fate not in ("labelled", "failed"):
             if asked:
-                self._sink.refused(_TIMED_OUT, job.ticket)
+                self._sink.on_refused(_TIMED_OUT, job.ticket)
             return
         estimate = label_estimate(job.clip, answer, info, self._options.min_confidence, timings)
         explain = fate == "labelled" and (
@@ -265,9 +265,9 @@ class LiveModelSide:
         )
         deadline_ns = None if asked else self._scheduler.deadline_ns(job)
         first = announced(estimate) if explain else estimate
-        self._sink.estimate(Delivery(first, fate, job.arrived_ns, deadline_ns, job.ticket))
+        self._sink.on_estimate(TimedEstimate(first, fate, job.arrived_ns, deadline_ns, job.ticket))
         if explain:
-            self._scheduler.submit_reasoning(ReasoningJob(job, answer, estimate))
+            self._scheduler.add_reasoning(ReasoningJob(job, answer, estimate))
 
     def _reason(self, backend: Backend, job: ReasoningJob) -> None:
         label_job = job.label_job
@@ -287,22 +287,22 @@ class LiveModelSide:
             for piece in backend.explain(label_job.clip, job.answer, question, cancelled):
                 pieces.append(piece)
                 if label_job.ticket is not None:
-                    self._sink.text(piece, label_job.ticket)
+                    self._sink.on_text(piece, label_job.ticket)
         except Exception as error:
             failure = f"The reasoning failed: {error}."
         fate = "reasoning_cancelled" if stopped else "reasoning_failed" if failure else "reasoned"
         if not self._scheduler.end_reasoning(job, fate) or stopped:
             if label_job.ticket is not None:
-                self._sink.refused(_TIMED_OUT, label_job.ticket)
+                self._sink.on_refused(_TIMED_OUT, label_job.ticket)
             return
         took = time.monotonic_ns() - started
         self._latencies.add("reasoning", took)
         final = explained(job.estimate, failure or "".join(pieces), (StageTiming("reasoning", took),))
         if failure:
             final = replace(final, status=Status.ERROR)
-        self._sink.estimate(Delivery(final, fate, label_job.arrived_ns, None, label_job.ticket))
+        self._sink.on_estimate(TimedEstimate(final, fate, label_job.arrived_ns, None, label_job.ticket))
         if label_job.ticket is not None:
-            self._sink.text("", label_job.ticket)
+            self._sink.on_text("", label_job.ticket)
 
 
 def _give_way() -> None:

@@ -1,7 +1,7 @@
 """The whole product without ROS: image → faces → clips → model → estimate, one frame after the other.
 
 This is the offline form, for replay and tests: it waits for every answer, drops nothing that is due, and knows no
-clock but the stamps of the frames, so the same recording gives the same estimates. `live.py` does the same with a
+clock but the stamps of the frames, so the same recording gives the same estimates. `model_side.py` does the same with a
 camera that does not wait.
 """
 
@@ -25,11 +25,11 @@ from emo_llama_ros.perception.clips import SECOND_NS, Clip, FrameGate, StampGrid
 from emo_llama_ros.perception.perception import Perception
 
 
-class Pipeline:
+class OfflineEngine:
     """Frames in, estimates out."""
 
     def __init__(self, options: Options, backend: Backend | None = None, analyzer: FaceAnalyzer | None = None) -> None:
-        """Make a pipeline of the backend and analyzer that `options` name, or of given ones."""
+        """Make an engine of the backend and analyzer that `options` name, or of given ones."""
         self._options = options
         self._backend = backend or make_backend(options)
         self._analyzer = analyzer
@@ -78,7 +78,7 @@ class Pipeline:
             return []
         self._frames["used"] += 1
         with self._latencies.measure("faces"):
-            seen = self._perception.see(frame)
+            seen = self._perception.observe(frame)
         self._people = len(seen.people)
         for face_id in seen.ended:
             self._backend.forget(face_id)
@@ -87,10 +87,6 @@ class Pipeline:
             self._clips["nobody"] += 1
             return [nobody_estimate(frame.stamp_ns, frame.frame_id, self._backend.info)]
         return self._answer(list(seen.due)) if seen.due else []
-
-    def finish(self) -> list[Estimate]:
-        """Return what is still owed at the end of a recording: nothing, because nothing ever waits here."""
-        return []
 
     def close(self) -> None:
         """Free the models."""

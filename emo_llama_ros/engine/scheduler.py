@@ -76,7 +76,7 @@ class Scheduler:
 
     # --- bringing work ---
 
-    def submit(self, clips: Sequence[Clip], arrived_ns: int) -> None:
+    def add_clips(self, clips: Sequence[Clip], arrived_ns: int) -> None:
         """Let clips wait for their label; an older waiting clip of the same person is superseded."""
         with self._lock:
             for clip in clips:
@@ -103,7 +103,7 @@ class Scheduler:
             self._questions.append(job)
             self._lock.notify_all()
 
-    def submit_reasoning(self, job: ReasoningJob) -> None:
+    def add_reasoning(self, job: ReasoningJob) -> None:
         """Let a labelled clip wait for its reasoning; an older one of the same person is superseded."""
         with self._lock:
             face_id = job.label_job.clip.face_id

@@ -1,4 +1,4 @@
-"""The worker process: one `LiveModelSide` behind a pipe.
+"""The worker process: one `ModelSide` behind a pipe.
 
 `python -m emo_llama_ros.engine.worker PIPE_FD PIXELS_FD` is started by `worker_engine.WorkerEngine`, never by hand.
 Messages are pickled tuples on the pipe; pixels lie in an anonymous shared memory file, so they have no name, survive no
@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from emo_llama_ros.backends.backend import Backend, ModelInfo
-from emo_llama_ros.engine.api import Delivery, EngineState
+from emo_llama_ros.engine.api import EngineState, TimedEstimate
 from emo_llama_ros.options import Options
 
 HEARTBEAT_S = 0.5
@@ -39,20 +39,20 @@ class PipeSink:
         except OSError:
             os._exit(0)
 
-    def state(self, state: EngineState, message: str, info: ModelInfo | None) -> None:
+    def on_state(self, state: EngineState, message: str, info: ModelInfo | None) -> None:
         if state is EngineState.READY:
             # What is loaded stays. A full collection would walk half a million objects of a 7B, a stall of 0.2 s.
             gc.collect()
             gc.freeze()
         self.send("state", state, message, info)
 
-    def estimate(self, delivery: Delivery) -> None:
-        self.send("estimate", delivery)
+    def on_estimate(self, timed: TimedEstimate) -> None:
+        self.send("estimate", timed)
 
-    def text(self, piece: str, ticket: object) -> None:
+    def on_text(self, piece: str, ticket: object) -> None:
         self.send("text", piece, ticket)
 
-    def refused(self, sentence: str, ticket: object) -> None:
+    def on_refused(self, sentence: str, ticket: object) -> None:
         self.send("refused", sentence, ticket)
 
 
@@ -75,10 +75,10 @@ def main(make_backend: Callable[[Options], Backend] | None = None) -> None:
     # Read by OpenMP, MKL and OpenBLAS when they are first loaded, so set before any of them is.
     os.environ["OMP_NUM_THREADS"] = str(options.worker_threads or default_threads())
 
-    from emo_llama_ros.engine.model_side import LiveModelSide
+    from emo_llama_ros.engine.model_side import ModelSide
 
     sink = PipeSink(pipe)
-    side = LiveModelSide(options, sink, make_backend) if make_backend else LiveModelSide(options, sink)
+    side = ModelSide(options, sink, make_backend) if make_backend else ModelSide(options, sink)
     side.start()
     threading.Thread(target=_beat, args=(side, sink), daemon=True).start()
     try:
@@ -107,8 +107,8 @@ def _serve(pipe: Connection, pixels_fd: int, side: Any, sink: PipeSink) -> None:
                 pixels, size = mmap.mmap(pixels_fd, file_size, prot=mmap.PROT_READ), file_size
             picked_up_ns = time.monotonic_ns()
             data = np.frombuffer(pixels or b"", np.uint8, count=length)
-            fate = side.see(replace(frame, data=data))
-            sink.send("seen", fate, picked_up_ns - frame.received_ns)
+            fate = side.observe(replace(frame, data=data))
+            sink.send("observed", fate, picked_up_ns - frame.received_ns)
         elif kind == "ask":
             side.ask(*content)
         elif kind == "option":

@@ -23,7 +23,7 @@ import psutil
 import emo_llama_ros
 from emo_llama_ros.backends.backend import ModelInfo
 from emo_llama_ros.engine.api import EngineState, EngineStats, LiveStats, Question
-from emo_llama_ros.engine.camera_side import Front
+from emo_llama_ros.engine.camera_side import CameraSide
 from emo_llama_ros.engine.delivery import corrected
 from emo_llama_ros.estimate import Estimate
 from emo_llama_ros.frames import RawFrame
@@ -49,8 +49,8 @@ class WorkerEngine:
         """
         self._options = options
         self._command = tuple(command)
-        self._front = Front(options, on_estimate)
-        self._desk, self._intake = self._front.desk, self._front.intake
+        self._camera_side = CameraSide(options, on_estimate)
+        self._delivery, self._admission = self._camera_side.delivery, self._camera_side.admission
         self._live = _NO_LIVE_STATS
         self._lost: Counter[str] = Counter()
         """Clips of workers that have ended."""
@@ -66,11 +66,11 @@ class WorkerEngine:
         self._thread = threading.Thread(target=self._supervise, name="emo_llama worker watch", daemon=True)
 
     def start(self) -> None:
-        self._desk.state(EngineState.LOADING, "", None)
+        self._delivery.on_state(EngineState.LOADING, "", None)
         self._thread.start()
 
     def submit(self, frame: RawFrame) -> None:
-        now, jumped = self._front.offer(frame)
+        now, jumped = self._camera_side.admit(frame)
         if jumped:
             self._send("flush")
         if now is not None:
@@ -83,19 +83,19 @@ class WorkerEngine:
         on_text: Callable[[str], None],
         on_refused: Callable[[str], None],
     ) -> None:
-        ticket = self._desk.open_ticket(on_estimate, on_text, on_refused)
+        ticket = self._delivery.open_ticket(on_estimate, on_text, on_refused)
         if ticket is not None and not self._send("ask", question, ticket):
-            self._desk.refused("The model process is not running; ask again when it is.", ticket)
+            self._delivery.on_refused("The model process is not running; ask again when it is.", ticket)
 
     def flush(self) -> None:
-        self._desk.wipe(time.monotonic_ns())
+        self._delivery.wipe(time.monotonic_ns())
         self._send("flush")
 
     def set_live_option(self, name: str, value: object) -> None:
         value = check(name, value)
         self._options = self._options.with_values({name: value})
         if name == "enabled":
-            self._front.switch(bool(value))
+            self._camera_side.switch(bool(value))
             if not value:
                 with self._sending:
                     self._pixels[:] = 0
@@ -106,7 +106,7 @@ class WorkerEngine:
         if self._process is not None:
             with contextlib.suppress(psutil.Error):
                 memory_mb = psutil.Process(self._process.pid).memory_info().rss / 1e6
-        return self._front.stats(
+        return self._camera_side.stats(
             replace(self._live, clips=_added(self._live.clips, self._lost)),
             worker_memory_mb=memory_mb,
             restarts=self._restart_count,
@@ -114,7 +114,7 @@ class WorkerEngine:
 
     @property
     def model_info(self) -> ModelInfo | None:
-        return self._desk.info
+        return self._delivery.info
 
     @property
     def worker_pid(self) -> int | None:
@@ -132,7 +132,7 @@ class WorkerEngine:
                 self._process.wait()
         if self._thread.is_alive():
             self._thread.join(2 * _POLL_S + 1)
-        self._front.close()
+        self._camera_side.close()
         self._live = replace(self._live, people=0, busy_s=0.0)
         with self._sending:
             if self._pixels_fd >= 0:
@@ -165,7 +165,7 @@ class WorkerEngine:
                 self._pixels[:length] = frame.data
                 if self._send_locked("frame", replace(frame, data=_NO_PIXELS), length, self._pixels.size):
                     return
-            frame = self._intake.done("not_ready")
+            frame = self._admission.done("not_ready")
 
     def _grow(self, length: int) -> None:
         size = -(-length // _PAGE) * _PAGE
@@ -179,7 +179,7 @@ class WorkerEngine:
             try:
                 self._spawn()
             except OSError as error:
-                self._desk.state(EngineState.FAILED, f"The model process could not be started: {error}.", None)
+                self._delivery.on_state(EngineState.FAILED, f"The model process could not be started: {error}.", None)
                 return
             self._listen()
             if self._stopping.is_set():
@@ -187,7 +187,7 @@ class WorkerEngine:
                 return
             if not self._may_restart():
                 return
-            self._desk.state(EngineState.RESTARTING, self._desk.message, None)
+            self._delivery.on_state(EngineState.RESTARTING, self._delivery.message, None)
 
     def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
@@ -227,24 +227,24 @@ class WorkerEngine:
 
     def _hear(self, kind: str, *content: Any) -> None:
         self._heard_ns = time.monotonic_ns()
-        if kind == "seen":
+        if kind == "observed":
             fate, handover_ns = content
-            self._front.handover.add("receive_to_worker", handover_ns)
-            self._hand_over(self._intake.done(fate))
+            self._camera_side.handover.add("receive_to_worker", handover_ns)
+            self._hand_over(self._admission.done(fate))
         elif kind == "stats":
             (live,) = content
             # Deliveries and counters come through the same pipe, so these are not older than what was withheld.
-            self._live = replace(live, clips=corrected(live.clips, self._desk.withheld()))
+            self._live = replace(live, clips=corrected(live.clips, self._delivery.withheld()))
             self._check_alive()
         else:
-            getattr(self._desk, kind)(*content)
+            getattr(self._delivery, f"on_{kind}")(*content)
 
     def _check_alive(self) -> None:
         assert self._process is not None
         silent_s = (time.monotonic_ns() - self._heard_ns) / 1e9
         stuck_s = max(silent_s, self._live.busy_s)
         if stuck_s > self._options.worker_timeout_s:
-            self._desk.message = f"The model did not answer for {stuck_s:.0f} s and was restarted."
+            self._delivery.message = f"The model did not answer for {stuck_s:.0f} s and was restarted."
             self._live = replace(self._live, busy_s=0.0)
             self._process.kill()
 
@@ -261,23 +261,24 @@ class WorkerEngine:
         clips["unanswered"] += clips.pop("asking", 0)
         self._lost.update(clips)
         self._live = _NO_LIVE_STATS
-        self._desk.forget_withheld()
+        self._delivery.forget_withheld()
 
     def _may_restart(self) -> bool:
         assert self._process is not None
         code = self._process.wait()
-        self._intake.abandon("worker_lost")
+        self._admission.abandon("worker_lost")
         self._write_off()
-        self._desk.refuse_all("The model process ended before it could answer; ask again.")
-        if not self._desk.message:
-            self._desk.message = f"The model process ended ({_exit_words(code)}) and was restarted."
+        self._delivery.refuse_all("The model process ended before it could answer; ask again.")
+        if not self._delivery.message:
+            self._delivery.message = f"The model process ended ({_exit_words(code)}) and was restarted."
         now = time.monotonic()
         self._restarts.append(now)
         while self._restarts[0] < now - _RESTARTS_WITHIN_S:
             self._restarts.popleft()
         if len(self._restarts) > self._options.worker_max_restarts:
-            sentence = f"The model process ended {len(self._restarts)} times within a minute ({_exit_words(code)})"
-            self._desk.state(EngineState.FAILED, f"{sentence}; deactivate and activate the node to try again.", None)
+            ended = f"The model process ended {len(self._restarts)} times within a minute ({_exit_words(code)})"
+            sentence = f"{ended}; deactivate and activate the node to try again."
+            self._delivery.on_state(EngineState.FAILED, sentence, None)
             return False
         self._restart_count += 1
         return True

@@ -13,7 +13,7 @@ from emo_llama_ros.perception.tracking import Tracker
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observation:
     """What one frame brought."""
 
     due: tuple[Clip, ...] = ()
@@ -42,7 +42,7 @@ class Perception:
         self._frame_id = ""
         self._sizes: dict[str, float] = {}
 
-    def see(self, frame: Frame) -> Seen:
+    def observe(self, frame: Frame) -> Observation:
         """Analyze one frame; frames must come in the order of their stamps."""
         self._frame_id = frame.frame_id
         faces = self._analyzer.find(frame.rgb)
@@ -63,7 +63,7 @@ class Perception:
                 due.append(self._cut(face_id))
         # Somebody hidden for a moment is still there, and so is a face too new to have an id.
         nobody = not faces and not self._sizes and self._nobody.enters(frame.stamp_ns)
-        return Seen(tuple(clip for clip in due if clip), nobody, ended, tuple(people.items()))
+        return Observation(tuple(clip for clip in due if clip), nobody, ended, tuple(people.items()))
 
     def clip_of(self, face_id: str = "") -> Clip | None:
         """Return the clip of a person as it is now; of the largest face when `face_id` is empty."""

@@ -1,6 +1,6 @@
 """Offline replay: what the node would say about a recorded bag.
 
-Every frame goes through the pipeline in the order of recording, nothing waits and nothing is dropped, and only the
+Every frame goes through the engine in the order of recording, nothing waits and nothing is dropped, and only the
 frames' stamps count. So the same bag gives the same estimates on the same machine, byte for byte.
 """
 
@@ -18,7 +18,7 @@ import cv2
 
 from emo_llama_ros import __version__
 from emo_llama_ros.engine.api import EngineStats
-from emo_llama_ros.engine.offline import Pipeline
+from emo_llama_ros.engine.offline import OfflineEngine
 from emo_llama_ros.errors import BadImage, BadRecording
 from emo_llama_ros.estimate import Estimate, RegionOfInterest
 from emo_llama_ros.frames import RawFrame, RgbImage
@@ -111,12 +111,12 @@ def replay(
     overwrite: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Replay:
-    """Run `bag` through the pipeline and write the results into the folder `out`.
+    """Run `bag` through the engine and write the results into the folder `out`.
 
     Writes estimates.jsonl, estimates.csv, bag/ (with /emotion), timeline.png and report.json. `progress` is called
     with the frames done and in all. Ctrl-C ends the replay early with everything written so far. Raises BadRecording
     when the bag cannot be read, holds no usable image, or `out` holds earlier results and `overwrite` is not set; and
-    what `Pipeline.load` raises.
+    what `OfflineEngine.load` raises.
     """
     if options.seed == 0:
         options = options.with_values({"seed": REPLAY_SEED})
@@ -125,14 +125,14 @@ def replay(
         if bag.resolve().is_relative_to((out / "bag").resolve()):
             raise BadRecording(f"{out} holds the bag that is read; name another folder.")
         prepare_folder(out, overwrite)
-        pipeline = Pipeline(options)
-        pipeline.load()
+        engine = OfflineEngine(options)
+        engine.load()
         try:
             result = Replay(bag.resolve().name, chosen)
             album = _Album(options, recording.start_ns, recording.end_ns) if thumbnails else None
-            _run(pipeline, recording, result, out, album, progress)
+            _run(engine, recording, result, out, album, progress)
         finally:
-            pipeline.close()
+            engine.close()
     if result.frames and not result.stats.used:
         reason = result.stats.last_bad_image or "none has a usable stamp."
         raise BadRecording(f"None of the {result.frames} images on {chosen.name} could be used: {reason}")
@@ -145,14 +145,14 @@ def replay(
 
 
 def _run(
-    pipeline: Pipeline,
+    engine: OfflineEngine,
     recording: ImageBag,
     result: Replay,
     out: Path,
     album: _Album | None,
     progress: Callable[[int, int], None],
 ) -> None:
-    info = pipeline.backend.info
+    info = engine.backend.info
     result.model = info.model
     started = time.perf_counter()
     with EstimateFiles(out, info.label_set) as files:
@@ -168,17 +168,16 @@ def _run(
                 result.start_ns = result.start_ns or frame.stamp_ns
                 result.end_ns = max(result.end_ns, frame.stamp_ns)
                 result.frames += 1
-                estimates = pipeline.process(frame)
+                estimates = engine.process(frame)
                 keep(estimates)
                 if album:
                     album.add(frame, estimates)
                 progress(result.frames, result.topic.count)
-            keep(pipeline.finish())
         except KeyboardInterrupt:
             result.interrupted = True
     result.wall_s = time.perf_counter() - started
     result.unreadable, result.unstamped = recording.unreadable, recording.unstamped
-    result.stats = pipeline.stats()
+    result.stats = engine.stats()
 
 
 class _Album:

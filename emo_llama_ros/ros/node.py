@@ -29,8 +29,8 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from emo_llama_ros.engine.api import Engine, EngineState
-from emo_llama_ros.engine.in_process import make_engine
 from emo_llama_ros.engine.latencies import Latencies
+from emo_llama_ros.engine.make import make_engine
 from emo_llama_ros.errors import EmoError
 from emo_llama_ros.estimate import Estimate
 from emo_llama_ros.frames import RawFrame

@@ -49,7 +49,7 @@ def clips_of(analyzer, media):
             number = 0
             while (read := video.read())[0]:
                 rgb = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
-                clips += perception.see(Frame(number * step_ns, "camera", rgb)).due
+                clips += perception.observe(Frame(number * step_ns, "camera", rgb)).due
                 number += 1
             made[name] = clips
         return made[name]

@@ -3,8 +3,8 @@ import time
 import pytest
 
 from emo_llama_ros.backends.backend import ModelInfo
-from emo_llama_ros.engine.api import Delivery, EngineState
-from emo_llama_ros.engine.delivery import MAX_OPEN_QUESTIONS, Desk, corrected
+from emo_llama_ros.engine.api import EngineState, TimedEstimate
+from emo_llama_ros.engine.delivery import MAX_OPEN_QUESTIONS, Delivery, corrected
 from emo_llama_ros.estimate import Estimate, Stage, Status
 from emo_llama_ros.labels import RAF_DB
 
@@ -14,74 +14,76 @@ def estimate(stage=Stage.FINAL):
 
 
 @pytest.fixture
-def desk():
-    desk = Desk(lambda e: desk.out.append(e))
-    desk.out = []
-    return desk
+def delivery():
+    delivery = Delivery(lambda e: delivery.out.append(e))
+    delivery.out = []
+    return delivery
 
 
-def test_an_estimate_that_became_too_old_on_its_way_is_withheld_and_counted(desk):
+def test_an_estimate_that_became_too_old_on_its_way_is_withheld_and_counted(delivery):
     now = time.monotonic_ns()
-    desk.estimate(Delivery(estimate(), "labelled", now, now + 10**12))
-    desk.estimate(Delivery(estimate(), "labelled", now, now - 1))
-    assert len(desk.out) == 1
-    assert corrected({"due": 2, "labelled": 2}, desk.withheld()) == {"due": 2, "labelled": 1, "late": 1}
+    delivery.on_estimate(TimedEstimate(estimate(), "labelled", now, now + 10**12))
+    delivery.on_estimate(TimedEstimate(estimate(), "labelled", now, now - 1))
+    assert len(delivery.out) == 1
+    assert corrected({"due": 2, "labelled": 2}, delivery.withheld()) == {"due": 2, "labelled": 1, "late": 1}
 
 
-def test_a_finished_reasoning_may_be_older(desk):
-    desk.estimate(Delivery(estimate(), "reasoned", arrived_ns=0, deadline_ns=None))
-    assert desk.out
+def test_a_finished_reasoning_may_be_older(delivery):
+    delivery.on_estimate(TimedEstimate(estimate(), "reasoned", arrived_ns=0, deadline_ns=None))
+    assert delivery.out
 
 
-def test_what_was_seen_before_a_wipe_is_withheld_and_counted(desk):
-    desk.wipe(before_ns=100)
+def test_what_was_seen_before_a_wipe_is_withheld_and_counted(delivery):
+    delivery.wipe(before_ns=100)
     for counted_as in ("labelled", "failed", "nobody", "reasoned", "reasoning_failed"):
-        desk.estimate(Delivery(estimate(), counted_as, arrived_ns=99))
-    assert not desk.out
-    counts = corrected({"labelled": 1, "failed": 1, "nobody": 1, "reasoned": 1, "reasoning_failed": 1}, desk.withheld())
+        delivery.on_estimate(TimedEstimate(estimate(), counted_as, arrived_ns=99))
+    assert not delivery.out
+    counts = corrected(
+        {"labelled": 1, "failed": 1, "nobody": 1, "reasoned": 1, "reasoning_failed": 1}, delivery.withheld()
+    )
     assert counts["flushed"] == 2
     assert (counts["nobody_flushed"], counts["reasoning_flushed"]) == (1, 2)
-    desk.estimate(Delivery(estimate(), "labelled", arrived_ns=100))
-    assert desk.out
+    delivery.on_estimate(TimedEstimate(estimate(), "labelled", arrived_ns=100))
+    assert delivery.out
 
 
-def test_nothing_comes_after_the_stop(desk):
+def test_nothing_comes_after_the_stop(delivery):
     heard = []
-    desk.open_ticket(heard.append, heard.append, heard.append)
-    desk.close("Stopped.")
-    desk.state(EngineState.READY, "", ModelInfo("b", "m", RAF_DB))
-    desk.estimate(Delivery(estimate(), "labelled", time.monotonic_ns()))
-    assert (desk.out, heard) == ([], ["Stopped."])
-    assert desk.current is EngineState.STOPPED
+    delivery.open_ticket(heard.append, heard.append, heard.append)
+    delivery.close("Stopped.")
+    delivery.on_state(EngineState.READY, "", ModelInfo("b", "m", RAF_DB))
+    delivery.on_estimate(TimedEstimate(estimate(), "labelled", time.monotonic_ns()))
+    assert (delivery.out, heard) == ([], ["Stopped."])
+    assert delivery.state is EngineState.STOPPED
 
 
-def test_a_question_hears_label_words_and_final_and_nothing_more(desk):
+def test_a_question_hears_label_words_and_final_and_nothing_more(delivery):
     heard = []
-    ticket = desk.open_ticket(heard.append, heard.append, heard.append)
+    ticket = delivery.open_ticket(heard.append, heard.append, heard.append)
     label = estimate(Stage.LABEL)
-    desk.estimate(Delivery(label, "labelled", 0, None, ticket))
-    desk.text("because", ticket)
+    delivery.on_estimate(TimedEstimate(label, "labelled", 0, None, ticket))
+    delivery.on_text("because", ticket)
     final = estimate()
-    desk.estimate(Delivery(final, "reasoned", 0, None, ticket))
-    desk.text("more", ticket)
-    desk.refused("no", ticket)
+    delivery.on_estimate(TimedEstimate(final, "reasoned", 0, None, ticket))
+    delivery.on_text("more", ticket)
+    delivery.on_refused("no", ticket)
     assert heard == [label, "because", final]
-    assert not desk.out
+    assert not delivery.out
 
 
-def test_open_questions_are_bounded(desk):
+def test_open_questions_are_bounded(delivery):
     refusals = []
-    tickets = [desk.open_ticket(id, id, refusals.append) for _ in range(MAX_OPEN_QUESTIONS + 1)]
+    tickets = [delivery.open_ticket(id, id, refusals.append) for _ in range(MAX_OPEN_QUESTIONS + 1)]
     assert tickets[-1] is None
     assert "open already" in refusals[0]
-    desk.refused("No.", tickets[0])
-    assert desk.open_ticket(id, id, refusals.append) is not None
+    delivery.on_refused("No.", tickets[0])
+    assert delivery.open_ticket(id, id, refusals.append) is not None
 
 
 def test_a_callback_that_raises_does_not_harm_the_engine(caplog):
     def broken(estimate):
         raise RuntimeError("the consumer's own trouble")
 
-    desk = Desk(broken)
-    desk.estimate(Delivery(estimate(), "labelled", time.monotonic_ns()))
+    delivery = Delivery(broken)
+    delivery.on_estimate(TimedEstimate(estimate(), "labelled", time.monotonic_ns()))
     assert "consumer's own trouble" in caplog.text

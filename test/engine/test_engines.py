@@ -11,7 +11,9 @@ import pytest
 
 from emo_llama_ros.backends.expression import ExpressionBackend
 from emo_llama_ros.engine.api import EngineState, Question, unexplained_clips
-from emo_llama_ros.engine.in_process import InProcessEngine, WorkerEngine, make_engine
+from emo_llama_ros.engine.in_process import InProcessEngine
+from emo_llama_ros.engine.make import make_engine
+from emo_llama_ros.engine.worker_engine import WorkerEngine
 from emo_llama_ros.errors import BadParameter, MissingModel
 from emo_llama_ros.estimate import Stage, Status
 from emo_llama_ros.frames import RawFrame
@@ -212,7 +214,7 @@ class TestWorker:
         program = tmp_path / "my_worker.py"
         program.write_text(
             "from dataclasses import replace\n"
-            "from emo_llama_ros import worker\n"
+            "from emo_llama_ros.engine import worker\n"
             "from emo_llama_ros.backends.expression import ExpressionBackend\n"
             "class Mine(ExpressionBackend):\n"
             "    info = property(lambda self: replace(super().info, model='mine'))\n"

@@ -57,14 +57,14 @@ def labelled(scheduler, batch=1):
 
 def running(scheduler, job):
     """Submit a reasoning, take it, and return it."""
-    scheduler.submit_reasoning(job)
+    scheduler.add_reasoning(job)
     assert take(scheduler) is job
     return job
 
 
 def met(scheduler, face_id, clock):
     """Let a person come into view and be labelled."""
-    scheduler.submit([clip(face_id)], clock())
+    scheduler.add_clips([clip(face_id)], clock())
     labelled(scheduler)
 
 
@@ -79,8 +79,8 @@ def unexplained_reasonings(counts):
 
 def test_the_newest_clip_of_a_person_wins_and_the_older_is_counted(clock):
     scheduler = Scheduler(Options(), clock)
-    scheduler.submit([clip("a", stamp=1)], clock())
-    scheduler.submit([clip("a", stamp=2)], clock())
+    scheduler.add_clips([clip("a", stamp=1)], clock())
+    scheduler.add_clips([clip("a", stamp=2)], clock())
     (job,) = take(scheduler)
     assert job.clip.stamp_ns == 2
     assert take(scheduler) is None
@@ -91,7 +91,7 @@ def test_a_busy_person_does_not_starve_the_others(clock):
     scheduler = Scheduler(Options(max_age_s=100.0), clock)
     order = []
     for _ in range(6):
-        scheduler.submit([clip(f) for f in ("a", "b", "c")], clock())
+        scheduler.add_clips([clip(f) for f in ("a", "b", "c")], clock())
         order += taken(scheduler)
         clock.pass_s(0.1)
     assert sorted(order) == ["a", "a", "b", "b", "c", "c"]
@@ -100,14 +100,14 @@ def test_a_busy_person_does_not_starve_the_others(clock):
 
 def test_several_people_are_taken_as_one_batch(clock):
     scheduler = Scheduler(Options(), clock)
-    scheduler.submit([clip(f) for f in "abcde"], clock())
+    scheduler.add_clips([clip(f) for f in "abcde"], clock())
     assert taken(scheduler, batch=3) == ["a", "b", "c"]
     assert taken(scheduler, batch=3) == ["d", "e"]
 
 
 def test_a_clip_older_than_max_age_is_dropped_and_counted(clock):
     scheduler = Scheduler(Options(max_age_s=1.0), clock)
-    scheduler.submit([clip("a")], clock())
+    scheduler.add_clips([clip("a")], clock())
     clock.pass_s(1.1)
     assert take(scheduler) is None
     assert scheduler.counts["stale"] == 1
@@ -116,7 +116,7 @@ def test_a_clip_older_than_max_age_is_dropped_and_counted(clock):
 def test_a_label_that_took_too_long_is_late(clock):
     scheduler = Scheduler(Options(max_age_s=1.0), clock)
     for seconds in (0.9, 1.1):
-        scheduler.submit([clip("a")], clock())
+        scheduler.add_clips([clip("a")], clock())
         (job,) = take(scheduler)
         clock.pass_s(seconds)
         scheduler.settle(job, answered=True)
@@ -126,8 +126,8 @@ def test_a_label_that_took_too_long_is_late(clock):
 def test_labels_go_before_reasoning(clock):
     scheduler = Scheduler(Options(), clock)
     met(scheduler, "a", clock)
-    scheduler.submit_reasoning(reasoning("a", clock))
-    scheduler.submit([clip("b")], clock())
+    scheduler.add_reasoning(reasoning("a", clock))
+    scheduler.add_clips([clip("b")], clock())
     assert taken(scheduler) == ["b"]
     assert isinstance(take(scheduler), ReasoningJob)
 
@@ -137,7 +137,7 @@ def test_a_running_reasoning_yields_to_a_waiting_label(clock):
     met(scheduler, "a", clock)
     job = running(scheduler, reasoning("a", clock))
     assert not scheduler.must_yield(job)
-    scheduler.submit([clip("a")], clock())
+    scheduler.add_clips([clip("a")], clock())
     assert scheduler.must_yield(job)
     assert scheduler.end_reasoning(job, "reasoning_cancelled")
 
@@ -157,12 +157,12 @@ def test_a_running_reasoning_stops_when_its_person_leaves_and_is_not_published(c
 
 def test_nobody_who_has_left_is_explained_later(clock):
     scheduler = Scheduler(Options(), clock)
-    scheduler.submit([clip("a")], clock())
+    scheduler.add_clips([clip("a")], clock())
     (job,) = take(scheduler)
     scheduler.forget("a")
     assert scheduler.settle(job, answered=True) == "labelled"  # it was true when it was seen
     assert not scheduler.reasoning_due("a")
-    scheduler.submit_reasoning(reasoning("a", clock))
+    scheduler.add_reasoning(reasoning("a", clock))
     assert take(scheduler) is None
     assert scheduler.counts["reasoning_gone"] == 1
 
@@ -170,7 +170,7 @@ def test_nobody_who_has_left_is_explained_later(clock):
 def test_an_old_clip_is_not_explained(clock):
     scheduler = Scheduler(Options(max_age_s=1.0), clock)
     met(scheduler, "a", clock)
-    scheduler.submit_reasoning(reasoning("a", clock))
+    scheduler.add_reasoning(reasoning("a", clock))
     clock.pass_s(1.1)
     assert take(scheduler) is None
     assert scheduler.counts["reasoning_stale"] == 1
@@ -179,7 +179,7 @@ def test_an_old_clip_is_not_explained(clock):
 def test_reasoning_is_not_stopped_for_a_label_that_may_not_start_yet(clock):
     scheduler = Scheduler(Options(max_rate_hz=1.0), clock)
     met(scheduler, "a", clock)
-    scheduler.submit([clip("a")], clock())
+    scheduler.add_clips([clip("a")], clock())
     job = running(scheduler, reasoning("a", clock))
     assert not scheduler.must_yield(job)
     clock.pass_s(1.0)
@@ -190,7 +190,7 @@ def test_a_low_max_rate_leaves_time_for_reasoning(clock):
     """With several people, a label always waits for its turn; that must not keep the model idle."""
     scheduler = Scheduler(Options(max_rate_hz=0.5), clock)
     met(scheduler, "a", clock)
-    scheduler.submit([clip("a"), clip("b")], clock())
+    scheduler.add_clips([clip("a"), clip("b")], clock())
     running(scheduler, reasoning("a", clock))
 
 
@@ -198,7 +198,7 @@ def test_max_rate_limits_all_people_together(clock):
     scheduler = Scheduler(Options(max_rate_hz=2.0, max_age_s=100.0), clock)
     labelled = 0
     for _ in range(100):
-        scheduler.submit([clip("a"), clip("b")], clock())
+        scheduler.add_clips([clip("a"), clip("b")], clock())
         labelled += len(take(scheduler) or [])
         clock.pass_s(0.1)
     assert labelled == pytest.approx(20, abs=1)
@@ -207,14 +207,14 @@ def test_max_rate_limits_all_people_together(clock):
 @pytest.mark.parametrize(("rate_hz", "most"), [(0.2, 1), (1.0, 1), (2.5, 2), (100.0, 6), (0.0, 6)])
 def test_a_batch_holds_no_more_than_max_rate_allows_in_a_second(clock, rate_hz, most):
     scheduler = Scheduler(Options(max_rate_hz=rate_hz), clock)
-    scheduler.submit([clip(f) for f in "abcdef"], clock())
+    scheduler.add_clips([clip(f) for f in "abcdef"], clock())
     assert len(take(scheduler, batch=8)) == most
 
 
 def test_a_new_max_rate_holds_at_once(clock):
     scheduler = Scheduler(Options(max_rate_hz=0.01), clock)
     met(scheduler, "a", clock)
-    scheduler.submit([clip("a")], clock())
+    scheduler.add_clips([clip("a")], clock())
     assert take(scheduler) is None
     scheduler.set_max_rate(0.0)
     assert taken(scheduler) == ["a"]
@@ -234,13 +234,13 @@ def test_reasoning_has_a_rate_of_its_own_for_each_person(clock):
 
 def test_a_question_is_answered_first_and_is_not_preempted(clock):
     scheduler = Scheduler(Options(), clock)
-    scheduler.submit([clip("a")], clock())
+    scheduler.add_clips([clip("a")], clock())
     asked = LabelJob(clip("b"), clock(), Question("b", "Why?"), ticket=7)
     scheduler.ask(asked)
     assert take(scheduler) == [asked]
     assert scheduler.settle(asked, answered=True) == "labelled"
     answer = ReasoningJob(asked, LabelAnswer(()), None)
-    scheduler.submit_reasoning(answer)
+    scheduler.add_reasoning(answer)
     assert take(scheduler) is answer
     assert not scheduler.must_yield(answer)
     assert scheduler.end_reasoning(answer, "reasoned")
@@ -265,8 +265,8 @@ def test_nothing_is_done_for_a_question_whose_timeout_is_over(clock):
 def test_nothing_waits_for_a_person_who_is_gone(clock):
     scheduler = Scheduler(Options(), clock)
     met(scheduler, "a", clock)
-    scheduler.submit([clip("a")], clock())
-    scheduler.submit_reasoning(reasoning("a", clock))
+    scheduler.add_clips([clip("a")], clock())
+    scheduler.add_reasoning(reasoning("a", clock))
     scheduler.forget("a")
     assert take(scheduler) is None
     assert (scheduler.counts["gone"], scheduler.counts["reasoning_gone"]) == (1, 1)
@@ -275,10 +275,10 @@ def test_nothing_waits_for_a_person_who_is_gone(clock):
 def test_a_flush_takes_away_what_waits_and_what_is_in_work_but_no_question(clock):
     scheduler = Scheduler(Options(), clock)
     question = LabelJob(clip("b"), clock(), Question("b"), ticket=7)
-    scheduler.submit([clip("a")], clock())
+    scheduler.add_clips([clip("a")], clock())
     (job,) = take(scheduler)
-    scheduler.submit([clip("a"), clip("b")], clock())
-    scheduler.submit_reasoning(reasoning("a", clock))
+    scheduler.add_clips([clip("a"), clip("b")], clock())
+    scheduler.add_reasoning(reasoning("a", clock))
     scheduler.ask(question)
     assert scheduler.flush() == []
     assert scheduler.settle(job, answered=True) == "flushed"
@@ -304,7 +304,7 @@ def test_a_flush_with_questions_returns_their_tickets_wherever_they_are(clock, p
         take(scheduler)
     if place in ("answer", "running"):
         scheduler.settle(job, answered=True)
-        scheduler.submit_reasoning(ReasoningJob(job, LabelAnswer(()), None))
+        scheduler.add_reasoning(ReasoningJob(job, LabelAnswer(()), None))
     if place == "running":
         take(scheduler)
     assert scheduler.snapshot()["asking"] == 1
@@ -320,7 +320,7 @@ def test_nothing_is_remembered_of_people_who_are_gone(clock):
     for end in (lambda: scheduler.forget("a"), scheduler.flush):
         met(scheduler, "a", clock)
         assert scheduler.reasoning_due("a")
-        scheduler.submit([clip("a")], clock())
+        scheduler.add_clips([clip("a")], clock())
         end()
         scheduler.reasoning_due("a")
         assert not any(getattr(scheduler, name) for name in memories)
@@ -330,7 +330,7 @@ def test_nothing_is_remembered_of_people_who_are_gone(clock):
 def test_a_still_face_is_skipped_only_when_asked_for(clock, threshold, unchanged):
     scheduler = Scheduler(Options(skip_unchanged=threshold), clock)
     for shade in (100, 101, 140):
-        scheduler.submit([clip("a", shade=shade)], clock())
+        scheduler.add_clips([clip("a", shade=shade)], clock())
         for job in take(scheduler) or ():
             scheduler.settle(job, answered=True)
     assert scheduler.counts["unchanged"] == unchanged
@@ -338,19 +338,19 @@ def test_a_still_face_is_skipped_only_when_asked_for(clock, threshold, unchanged
 
 def test_a_change_that_was_never_published_is_not_taken_for_known(clock):
     scheduler = Scheduler(Options(skip_unchanged=0.02, max_age_s=1.0), clock)
-    scheduler.submit([clip("a", shade=100)], clock())
+    scheduler.add_clips([clip("a", shade=100)], clock())
     labelled(scheduler)
-    scheduler.submit([clip("a", shade=200)], clock())
+    scheduler.add_clips([clip("a", shade=200)], clock())
     clock.pass_s(1.1)
     assert take(scheduler) is None
-    scheduler.submit([clip("a", shade=200)], clock())
+    scheduler.add_clips([clip("a", shade=200)], clock())
     assert labelled(scheduler) == ["labelled"]
 
 
 def test_a_face_that_is_as_before_takes_the_place_of_a_waiting_change(clock):
     scheduler = Scheduler(Options(skip_unchanged=0.02), clock)
     for stamp, shade in enumerate((100, 200, 100)):
-        scheduler.submit([clip("a", stamp=stamp, shade=shade)], clock())
+        scheduler.add_clips([clip("a", stamp=stamp, shade=shade)], clock())
         if stamp == 0:
             labelled(scheduler)
     assert take(scheduler)[0].clip.stamp_ns == 2
@@ -364,7 +364,7 @@ def test_every_clip_reasoning_and_question_has_one_fate(steps):
     for step in steps:
         face_id = next(random)
         if step == "submit":
-            scheduler.submit([clip(face_id), clip("a")], clock())
+            scheduler.add_clips([clip(face_id), clip("a")], clock())
         elif step == "ask":
             scheduler.ask(LabelJob(clip(face_id), clock(), Question(face_id, timeout_s=0.3), ticket=object()))
         elif step == "take" and not jobs and explaining is None:
@@ -373,7 +373,7 @@ def test_every_clip_reasoning_and_question_has_one_fate(steps):
         elif step == "settle":
             for job in jobs:
                 if scheduler.settle(job, answered=face_id != "d") == "labelled":
-                    scheduler.submit_reasoning(ReasoningJob(job, LabelAnswer(()), None))
+                    scheduler.add_reasoning(ReasoningJob(job, LabelAnswer(()), None))
             jobs = []
         elif step == "end" and explaining is not None:
             scheduler.end_reasoning(
@@ -399,7 +399,7 @@ def test_take_wakes_when_work_arrives_and_ends_when_closed():
     got = []
     thread = threading.Thread(target=lambda: got.append(scheduler.take(1, timeout_s=30.0)))
     thread.start()
-    scheduler.submit([clip("a")], time.monotonic_ns())
+    scheduler.add_clips([clip("a")], time.monotonic_ns())
     thread.join(5.0)
     assert got[0][0].clip.face_id == "a"
     waiter = threading.Thread(target=lambda: got.append(scheduler.take(1, timeout_s=30.0)))

@@ -17,6 +17,6 @@ def thawed():
 def test_garbage_collection_leaves_a_loaded_model_alone(state, thawed):
     here, there = Pipe()
     frozen = gc.get_freeze_count()
-    PipeSink(there).state(state, "", None)
+    PipeSink(there).on_state(state, "", None)
     assert here.recv() == ("state", state, "", None)
     assert (gc.get_freeze_count() > frozen) == (state is EngineState.READY)

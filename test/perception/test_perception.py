@@ -46,7 +46,7 @@ class Scene:
         seen = []
         for _ in range(round(seconds * RATE_HZ)):
             stamp_ns = round((100 + self.number / RATE_HZ) * SECOND_NS)
-            seen.append(self.perception.see(Frame(stamp_ns, "camera", np.full((8, 8, 3), people, np.uint8))))
+            seen.append(self.perception.observe(Frame(stamp_ns, "camera", np.full((8, 8, 3), people, np.uint8))))
             self.number += 1
         return seen
 

@@ -92,7 +92,7 @@ class Corner:
         """
         from rclpy.parameter import Parameter
 
-        from emo_llama_ros.engine.in_process import make_engine as real
+        from emo_llama_ros.engine.make import make_engine as real
         from emo_llama_ros.ros.node import EmoLlamaNode
 
         if make_engine is None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from emo_llama_ros.engine.api import EngineState
-from emo_llama_ros.engine.in_process import WorkerEngine
+from emo_llama_ros.engine.worker_engine import WorkerEngine
 from emo_llama_ros.frames import RawFrame
 
 SERVICE_S = 0.2

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 
-from emo_llama_ros.engine.offline import Pipeline  # noqa: E402
+from emo_llama_ros.engine.offline import OfflineEngine  # noqa: E402
 from emo_llama_ros.errors import MissingModel  # noqa: E402
 from emo_llama_ros.estimate import Stage, Status  # noqa: E402
 from emo_llama_ros.frames import RawFrame  # noqa: E402
@@ -42,13 +42,13 @@ def run(folder, film, **options):
         "min_confidence": 0.0,
         "seed": 7,
     }
-    pipeline = Pipeline(Options().with_values(given | options))
+    engine = OfflineEngine(Options().with_values(given | options))
     try:
-        pipeline.load()
+        engine.load()
     except MissingModel as error:
         pytest.skip(str(error))
-    estimates = [estimate for frame in film for estimate in pipeline.process(frame)]
-    pipeline.close()
+    estimates = [estimate for frame in film for estimate in engine.process(frame)]
+    engine.close()
     return estimates
 
 
