@@ -1,21 +1,25 @@
-"""Fit the calibration of a backend on predictions that it made without one.
+"""Fit a calibration: on predictions that a backend made without one, or on what people voted.
 
 Temperature and vector scaling by maximum likelihood: Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural
-networks", ICML 2017.
+networks", ICML 2017. On votes the likelihood is that of the votes, so that the fit has the smallest Kullback-Leibler
+divergence from their shares, and a probability means the share of people who would choose the label.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import log_softmax, softmax
 
+from emo_llama_ros import calibration as contract
 from emo_llama_ros.calibration import save_temperature, save_vector
 from emo_llama_ros.errors import BadData, BadParameter
-from emo_llama_ros.evaluation.metrics import Calibration, calibration
+from emo_llama_ros.evaluation.metrics import Calibration, VoteScores, calibration, calibration_of, vote_scores
 from emo_llama_ros.evaluation.prediction import Prediction
 from emo_llama_ros.labels import LabelSet
 
@@ -50,7 +54,7 @@ class Fit:
         if not prediction.probabilities:
             return prediction
         z = _log([prediction.probabilities]) * self.scale + self.bias
-        return replace(prediction, probabilities=tuple(_softmax(z)[0].tolist()))
+        return replace(prediction, probabilities=tuple(softmax(z, 1)[0].tolist()))
 
     def save(self, path: Path, labels: LabelSet, fitted_on: str) -> None:
         """Write the file that the option `calibration_file` reads."""
@@ -65,58 +69,124 @@ def fit(predictions: Sequence[Prediction], labels: LabelSet, method: str = "temp
 
     Raises BadData when there are too few answers with a label, BadParameter for an unknown method.
     """
-    if method not in METHODS:
-        raise BadParameter(f"There is no calibration method '{method}'; choose one of {', '.join(METHODS)}.")
     answered = [p for p in predictions if p.outcome == "ok"]
-    classes = len(labels.labels)
-    needed = FEWEST_PER_PARAMETER * (1 if method == "temperature" else 2 * classes)
-    if len(answered) < needed:
-        raise BadData(f"Fitting a {method} needs at least {needed} labelled answers; there are {len(answered)}.")
-    z = _log([p.probabilities for p in answered])  # (N, K)
-    truth = np.array([labels.index(p.label) for p in answered])
-    scale, bias = _temperature(z, truth) if method == "temperature" else _vector(z, truth)
+    z = _log([p.probabilities for p in answered] or np.zeros((0, len(labels.labels))))  # (N, K)
+    truth = np.eye(len(labels.labels))[[labels.index(p.label) for p in answered]]
+    scale, bias = _scaling(z, truth, method)
     unscored = Fit(method, scale, bias, len(answered), calibration(answered, labels), calibration(answered, labels))
     return replace(unscored, after=calibration([unscored.apply(p) for p in answered], labels))
 
 
-def _temperature(z: FloatArray, truth: npt.NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def fit_on_votes(
+    log_probabilities: npt.ArrayLike, votes: npt.ArrayLike, method: str = "temperature"
+) -> contract.Calibration:
+    """Return the calibration with which probabilities are nearest to the shares of the votes.
+
+    `log_probabilities` (N, C) are a network's log-probabilities or logits, `votes` (N, C) counts or shares in the same
+    order of labels; faces for which nobody voted are left out, and each other face counts the same. Raises BadData
+    when there are too few faces or the shapes differ, BadParameter for an unknown method.
+    """
+    z, shares = _voted(log_probabilities, votes)
+    scale, bias = _scaling(z, shares, method)
+    return contract.Calibration(scale, bias, description=f"{method} fitted on the votes for {len(z)} faces")
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """How well a network's probabilities fit what people said, of faces that the calibration was not fitted on."""
+
+    ece: float
+    """Expected calibration error against the majority, of the faces that have one; NaN where none has.
+
+    It is no measure of the votes: people agree on a label more often than each of them chooses it, so that honest
+    shares are smaller than this accuracy.
+    """
+    votes: VoteScores
+
+
+def held_out_scores(
+    log_probabilities: npt.ArrayLike,
+    votes: npt.ArrayLike,
+    majority: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    method: str = "temperature",
+    folds: int = 5,
+) -> tuple[HeldOut, HeldOut]:
+    """Return the scores without and with a calibration, each face scored by a fit on the other folds.
+
+    Arguments as `fit_on_votes`; `majority` (N,) is the column of the label that counts as true, or -1. Faces with the
+    same number in `groups` (N,) are never on both sides of a fit. Raises as `fit_on_votes`.
+    """
+    from sklearn.model_selection import GroupKFold
+
+    z, shares = _voted(log_probabilities, votes)
+    kept = np.asarray(votes).sum(1) > 0
+    calibrated = np.zeros_like(z)
+    for fitted, scored in GroupKFold(folds).split(z, groups=np.asarray(groups)[kept]):
+        scale, bias = _scaling(z[fitted], shares[fitted], method)
+        calibrated[scored] = softmax(z[scored] * scale + bias, 1)
+    truth = np.asarray(majority)[kept]
+    return _held_out(softmax(z, 1), shares, truth), _held_out(calibrated, shares, truth)
+
+
+def _held_out(probabilities: FloatArray, shares: FloatArray, truth: npt.NDArray[np.int64]) -> HeldOut:
+    agreed = truth >= 0
+    ece = calibration_of(probabilities[agreed], truth[agreed]).ece if agreed.any() else math.nan
+    return HeldOut(ece, vote_scores(probabilities, shares))
+
+
+def _voted(log_probabilities: npt.ArrayLike, votes: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Return the finite scores and the shares (N, C) of the faces that have votes."""
+    z, counts = np.asarray(log_probabilities, np.float64), np.asarray(votes, np.float64)
+    if z.ndim != 2 or z.shape != counts.shape:
+        raise BadData(
+            f"Scores and votes must have one row per face and one column per label: {z.shape}, {counts.shape}."
+        )
+    kept = counts.sum(1) > 0
+    scores = np.maximum(log_softmax(z[kept], 1), np.log(_SMALLEST))
+    return scores, counts[kept] / counts[kept].sum(1, keepdims=True)
+
+
+def _scaling(z: FloatArray, target: FloatArray, method: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return scale and bias (C,) for which softmax(scale × z + bias) is nearest to the distributions `target`."""
+    if method not in METHODS:
+        raise BadParameter(f"There is no calibration method '{method}'; choose one of {', '.join(METHODS)}.")
+    needed = FEWEST_PER_PARAMETER * (1 if method == "temperature" else 2 * z.shape[1])
+    if len(z) < needed:
+        raise BadData(f"Fitting a {method} needs at least {needed} labelled answers; there are {len(z)}.")
+    return _temperature(z, target) if method == "temperature" else _vector(z, target)
+
+
+def _temperature(z: FloatArray, target: FloatArray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     from scipy.optimize import minimize_scalar
 
     # In log T the loss has one minimum, and T stays positive.
-    found = minimize_scalar(lambda log_t: _nll(z / np.exp(log_t), truth), bounds=(-4.0, 4.0), method="bounded")
+    found = minimize_scalar(lambda log_t: _cross_entropy(z / np.exp(log_t), target), bounds=(-4.0, 4.0))
     classes = z.shape[1]
     return (float(np.exp(-found.x)),) * classes, (0.0,) * classes
 
 
-def _vector(z: FloatArray, truth: npt.NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _vector(z: FloatArray, target: FloatArray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     from scipy.optimize import minimize
 
     count, classes = z.shape
-    one_hot = np.eye(classes)[truth]
     start = np.concatenate([np.ones(classes), np.zeros(classes)])
 
     def loss(parameters: FloatArray) -> tuple[float, FloatArray]:
         scaled = z * parameters[:classes] + parameters[classes:]
-        residual = (_softmax(scaled) - one_hot) / count  # (N, K)
+        residual = (softmax(scaled, 1) - target) / count  # (N, K)
         gradient = np.concatenate([(residual * z).sum(0), residual.sum(0)])
         away = parameters - start
         prior = _VECTOR_PRIOR / count
-        return _nll(scaled, truth) + prior * float(away @ away), gradient + 2 * prior * away
+        return _cross_entropy(scaled, target) + prior * float(away @ away), gradient + 2 * prior * away
 
     found = minimize(loss, start, jac=True, method="L-BFGS-B")
     return tuple(found.x[:classes].tolist()), tuple(found.x[classes:].tolist())
 
 
-def _log(probabilities: Sequence[Sequence[float]]) -> FloatArray:
-    return np.log(np.maximum(np.array(probabilities, dtype=np.float64), _SMALLEST))
+def _log(probabilities: npt.ArrayLike) -> FloatArray:
+    return np.log(np.maximum(np.asarray(probabilities, np.float64), _SMALLEST))
 
 
-def _softmax(z: FloatArray) -> FloatArray:
-    weights = np.exp(z - z.max(1, keepdims=True))
-    return weights / weights.sum(1, keepdims=True)
-
-
-def _nll(z: FloatArray, truth: npt.NDArray[np.int64]) -> float:
-    shifted = z - z.max(1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    return float(-log_p[np.arange(len(truth)), truth].mean())
+def _cross_entropy(z: FloatArray, target: FloatArray) -> float:
+    return float(-(target * log_softmax(z, 1)).sum(1).mean())

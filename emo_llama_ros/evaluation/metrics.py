@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import rel_entr
 
 from emo_llama_ros.errors import BadData
 from emo_llama_ros.evaluation.prediction import OUTCOMES, Prediction
@@ -23,6 +24,7 @@ IntArray = npt.NDArray[np.int64]
 ECE_BINS = 15
 """Equal-width bins of the expected calibration error, as in Guo et al., 2017."""
 BOOTSTRAP_DRAWS = 2000
+_SMALLEST = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,17 @@ class Calibration:
     """Mean negative log-likelihood of the true label, nats."""
     bins: tuple[tuple[float, float, int], ...]
     """(mean confidence, accuracy, count) of each bin; NaN where a bin is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class VoteScores:
+    """How far probabilities are from the shares of people who chose each label, over the answers that have a label."""
+
+    count: int
+    brier: float
+    """Mean squared distance, summed over classes: 0 to 2."""
+    kl: float
+    """Mean Kullback-Leibler divergence of the probabilities from the shares, nats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +181,11 @@ def bootstrap(confusion: IntArray, seed: int) -> tuple[Interval, Interval]:
 def calibration(answered: Sequence[Prediction], labels: LabelSet) -> Calibration:
     """Return ECE, Brier score, NLL and the reliability bins of answers that have a label."""
     probabilities = np.array([p.probabilities for p in answered], dtype=np.float64)  # (N, K)
-    truth = np.array([labels.index(p.label) for p in answered])
+    return calibration_of(probabilities, np.array([labels.index(p.label) for p in answered]))
+
+
+def calibration_of(probabilities: FloatArray, truth: IntArray) -> Calibration:
+    """Return ECE, Brier score, NLL and the reliability bins of probabilities (N, K) of the true classes (N,)."""
     rows = np.arange(len(truth))
     confidence = probabilities.max(1)
     correct = probabilities.argmax(1) == truth
@@ -186,8 +203,16 @@ def calibration(answered: Sequence[Prediction], labels: LabelSet) -> Calibration
     return Calibration(
         ece=float(ece),
         brier=float(((probabilities - one_hot) ** 2).sum(1).mean()),
-        nll=float(-np.log(np.maximum(probabilities[rows, truth], 1e-12)).mean()),
+        nll=float(-np.log(np.maximum(probabilities[rows, truth], _SMALLEST)).mean()),
         bins=tuple(bins),
+    )
+
+
+def vote_scores(probabilities: FloatArray, shares: FloatArray) -> VoteScores:
+    """Return how far probabilities (N, K) are from the shares (N, K) of people who chose each label."""
+    kl = rel_entr(shares, np.maximum(probabilities, _SMALLEST)).sum(1)
+    return VoteScores(
+        count=len(shares), brier=float(((probabilities - shares) ** 2).sum(1).mean()), kl=float(kl.mean())
     )
 
 

@@ -10,7 +10,7 @@ pytest.importorskip("sklearn", reason="needs scikit-learn (extra: train)")
 
 from emo_llama_ros import calibration
 from emo_llama_ros.errors import BadData, BadParameter
-from emo_llama_ros.evaluation.calibration_fit import METHODS, fit
+from emo_llama_ros.evaluation.calibration_fit import METHODS, fit, fit_on_votes, held_out_scores
 from emo_llama_ros.evaluation.metrics import compute
 from emo_llama_ros.labels import MAFW, RAF_DB
 
@@ -82,3 +82,86 @@ def test_too_few_samples_and_unknown_methods_are_refused():
         fit(overconfident(100, labels=MAFW), MAFW, "vector")
     with pytest.raises(BadParameter, match="no calibration method 'magic'"):
         fit(overconfident(100), RAF_DB, "magic")
+
+
+def voted(count=2000, temperature=2.0, seed=0, classes=8):
+    """Return log-probabilities `temperature` times too sharp, ten votes drawn from the honest ones, the majority."""
+    rng = np.random.default_rng(seed)
+    honest = rng.normal(0, 1.5, (count, classes))
+    p = np.exp(honest) / np.exp(honest).sum(1, keepdims=True)
+    votes = np.stack([rng.multinomial(10, row) for row in p])
+    return honest * temperature, votes, np.where(votes.max(1) > 5, votes.argmax(1), -1)
+
+
+def test_a_temperature_fitted_on_votes_is_the_one_that_spoiled_the_shares():
+    scores, votes, _ = voted(temperature=2.0)
+    found = fit_on_votes(scores, votes)
+    assert found.scale == pytest.approx((0.5,) * 8, rel=0.04)
+    assert found.bias == (0.0,) * 8
+    assert "2000 faces" in found.description
+
+
+def test_after_a_fit_on_votes_a_probability_is_the_share_of_people_who_choose_the_label():
+    scores, votes, _ = voted(temperature=2.0)
+    found = fit_on_votes(scores, votes)
+    fresh, fresh_votes, _ = voted(temperature=2.0, seed=1)
+    said = np.array([found.apply(row.tolist()) for row in fresh])
+    shares = fresh_votes / 10
+    for low, high in ((0.2, 0.4), (0.4, 0.6), (0.6, 0.8)):
+        inside = (said > low) & (said < high)
+        assert said[inside].mean() == pytest.approx(shares[inside].mean(), abs=0.02)
+
+
+def test_a_vector_fitted_on_votes_undoes_a_shift_of_one_label():
+    scores, votes, _ = voted(temperature=1.0)
+    shifted = scores + np.array([2.0, *[0.0] * 7])
+    found = fit_on_votes(shifted, votes, "vector")
+    assert found.bias[0] - np.mean(found.bias[1:]) == pytest.approx(-2.0, abs=0.2)
+    assert max(found.bias[1:]) - min(found.bias[1:]) < 0.2
+
+
+def test_faces_without_votes_do_not_count():
+    scores, votes, _ = voted(400)
+    nobody = np.zeros((50, 8), int)
+    wild = np.random.default_rng(0).normal(0, 9, (50, 8))
+    assert (
+        fit_on_votes(np.vstack([scores, wild]), np.vstack([votes, nobody])).scale == fit_on_votes(scores, votes).scale
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_held_out_scores_tell_what_the_fit_is_worth_on_faces_that_it_has_not_seen(method):
+    before, after = held_out_scores(*voted(temperature=2.5), np.arange(2000) // 2, method)
+    assert 0 < after.ece < 1
+    assert after.votes.kl < before.votes.kl
+    assert after.votes.brier < before.votes.brier
+    assert before.votes.count == after.votes.count == 2000
+
+
+def test_a_group_is_never_on_both_sides_of_a_fit():
+    # Half of the faces say what all of one group says, the others the opposite: a fit that may see the face's own
+    # group learns to trust the network there, one that may not is misled.
+    labels = np.arange(400) % 8
+    right = np.arange(400) < 200
+    votes = 10 * np.eye(8, dtype=int)[np.where(right, labels, (labels + 1) % 8)]
+    scores = 2.0 * np.eye(8)[labels]
+    _, apart = held_out_scores(scores, votes, votes.argmax(1), right, folds=2)
+    _, mixed = held_out_scores(scores, votes, votes.argmax(1), np.arange(400), folds=2)
+    assert apart.votes.kl > mixed.votes.kl + 1
+
+
+def test_the_error_against_the_majority_is_of_the_faces_that_have_one():
+    votes = np.repeat([[10, 0, 0], [5, 5, 0]], 50, 0)
+    scores = np.log(np.repeat([[0.7, 0.2, 0.1], [0.0001, 0.0001, 0.9998]], 50, 0))
+    before, _ = held_out_scores(scores, votes, np.repeat([0, -1], 50), np.arange(100))
+    assert before.ece == pytest.approx(0.3)
+    before, _ = held_out_scores(scores, votes, np.full(100, -1), np.arange(100))
+    assert np.isnan(before.ece)
+
+
+def test_votes_of_another_shape_are_refused():
+    scores, votes, _ = voted(100)
+    with pytest.raises(BadData, match=r"one column per label: \(100, 8\), \(100, 7\)"):
+        fit_on_votes(scores, votes[:, :7])
+    with pytest.raises(BadData, match="at least 160 labelled answers; there are 100"):
+        fit_on_votes(scores, votes, "vector")
