@@ -11,6 +11,11 @@ from emo_llama_ros.backends.backend import ModelInfo
 from emo_llama_ros.estimate import Estimate
 from emo_llama_ros.frames import RawFrame
 
+UNRESPONSIVE_S = 5.0
+MAX_QUESTION_CHARACTERS = 1000
+MAX_ID_CHARACTERS = 256
+"""Of a face_id in a question, and of the frame_id and encoding of an image."""
+
 
 class EngineState(Enum):
     """What the model side is doing."""
@@ -18,6 +23,8 @@ class EngineState(Enum):
     STOPPED = "stopped"
     LOADING = "loading"
     READY = "ready"
+    UNRESPONSIVE = "unresponsive"
+    """It was ready, and has shown no life for longer than `UNRESPONSIVE_S`."""
     RESTARTING = "restarting"
     FAILED = "failed"
 
@@ -46,6 +53,8 @@ class EngineStats:
     """Stage name → (p50, p95) over the last few hundred estimates."""
     worker_memory_mb: float = 0.0
     restarts: int = 0
+    last_restart: str = ""
+    """Why the worker was last restarted, one sentence; "" when it never was."""
     last_bad_image: str = ""
     converter: str = ""
     """Who turns image messages into pixels, and why."""
@@ -106,6 +115,14 @@ class Question:
     face_id: str = ""
     text: str = ""
     timeout_s: float = 10.0
+
+    def fault(self) -> str:
+        """Return one sentence why this cannot be asked, "" when it can: nothing long is sent or tokenized."""
+        if len(self.text) > MAX_QUESTION_CHARACTERS:
+            return f"A question has at most {MAX_QUESTION_CHARACTERS} characters, this one {len(self.text)}."
+        if len(self.face_id) > MAX_ID_CHARACTERS:
+            return f"There is nobody with an id of {len(self.face_id)} characters."
+        return ""
 
 
 class Engine(Protocol):

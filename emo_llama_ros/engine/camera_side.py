@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from emo_llama_ros.engine.admission import Admission
-from emo_llama_ros.engine.api import EngineStats, LiveStats
+from emo_llama_ros.engine.api import UNRESPONSIVE_S, EngineState, EngineStats, LiveStats
 from emo_llama_ros.engine.delivery import Delivery
 from emo_llama_ros.engine.latencies import Latencies
 from emo_llama_ros.estimate import Estimate
@@ -42,12 +42,16 @@ class CameraSide:
         self.admission.close()
         self.delivery.close("The node is stopping.")
 
-    def stats(self, live: LiveStats, **more: Any) -> EngineStats:
-        """Return what is counted here and on the model side."""
+    def stats(self, live: LiveStats, silent_s: float = 0.0, **more: Any) -> EngineStats:
+        """Return what is counted here and on the model side, which was last heard of `silent_s` ago."""
         frames = self.admission.account()
+        state, message = self.delivery.state, self.delivery.message
+        lifeless_s = max(silent_s, live.busy_s)
+        if state is EngineState.READY and lifeless_s > UNRESPONSIVE_S:
+            state, message = EngineState.UNRESPONSIVE, f"The model has shown no life for {lifeless_s:.0f} s."
         return EngineStats(
-            state=self.delivery.state,
-            message=self.delivery.message,
+            state=state,
+            message=message,
             received=frames.received,
             used=frames.used,
             skipped=frames.skipped,

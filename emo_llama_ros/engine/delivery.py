@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any
 
 from emo_llama_ros.backends.backend import ModelInfo
-from emo_llama_ros.engine.api import EngineState, TimedEstimate
+from emo_llama_ros.engine.api import EngineState, Question, TimedEstimate
 from emo_llama_ros.estimate import Estimate, Stage
 
 logger = logging.getLogger(__name__)
@@ -41,13 +41,17 @@ class Delivery:
 
     def open_ticket(
         self,
+        question: Question,
         on_estimate: Callable[[Estimate], None],
         on_text: Callable[[str], None],
         on_refused: Callable[[str], None],
     ) -> int | None:
-        """Return a number for a question; None when it was refused because too many are open."""
+        """Return a number for a question; None when it was refused, being too long or one too many."""
+        refusal = question.fault()
         if len(self._askers) >= MAX_OPEN_QUESTIONS:
-            _call(on_refused, f"{MAX_OPEN_QUESTIONS} questions are open already; ask again when one is answered.")
+            refusal = f"{MAX_OPEN_QUESTIONS} questions are open already; ask again when one is answered."
+        if refusal:
+            _call(on_refused, refusal)
             return None
         ticket = next(self._tickets)
         self._askers[ticket] = (on_estimate, on_text, on_refused)
@@ -61,8 +65,11 @@ class Delivery:
     # --- what the model side says; see `model_side.Sink` ---
 
     def on_state(self, state: EngineState, message: str, info: ModelInfo | None) -> None:
-        if not self._closed:
-            self.state, self.message, self.info = state, message, info
+        if self._closed:
+            return
+        if state is EngineState.LOADING and self.state is EngineState.RESTARTING:
+            return  # the reason of the restart stays in sight until the model is ready again
+        self.state, self.message, self.info = state, message, info
 
     def on_estimate(self, timed: TimedEstimate) -> None:
         estimate, ticket = timed.estimate, timed.ticket

@@ -52,7 +52,7 @@ class InProcessEngine:
         on_text: Callable[[str], None],
         on_refused: Callable[[str], None],
     ) -> None:
-        ticket = self._delivery.open_ticket(on_estimate, on_text, on_refused)
+        ticket = self._delivery.open_ticket(question, on_estimate, on_text, on_refused)
         if ticket is not None:
             self._side.ask(question, ticket)
 

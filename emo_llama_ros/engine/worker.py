@@ -70,7 +70,7 @@ def main(make_backend: Callable[[Options], Backend] | None = None) -> None:
     # Ctrl-C in a terminal reaches the whole process group; the node alone decides when its worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe, pixels_fd = Connection(int(sys.argv[-2])), int(sys.argv[-1])
-    options: Options = pipe.recv()
+    _, options = pipe.recv()
     os.nice(options.worker_nice)
     # Read by OpenMP, MKL and OpenBLAS when they are first loaded, so set before any of them is.
     os.environ["OMP_NUM_THREADS"] = str(options.worker_threads or default_threads())

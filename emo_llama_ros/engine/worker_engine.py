@@ -25,6 +25,7 @@ from emo_llama_ros.backends.backend import ModelInfo
 from emo_llama_ros.engine.api import EngineState, EngineStats, LiveStats, Question
 from emo_llama_ros.engine.camera_side import CameraSide
 from emo_llama_ros.engine.delivery import corrected
+from emo_llama_ros.engine.outbox import Outbox
 from emo_llama_ros.estimate import Estimate
 from emo_llama_ros.frames import RawFrame
 from emo_llama_ros.options import Options, check
@@ -48,6 +49,8 @@ class WorkerEngine:
         With a program of your own, a backend that this package does not know can answer.
         """
         self._options = options
+        self._options_lock = threading.Lock()
+        """So that a worker gets each change of an option once: at its start or after."""
         self._command = tuple(command)
         self._camera_side = CameraSide(options, on_estimate)
         self._delivery, self._admission = self._camera_side.delivery, self._camera_side.admission
@@ -57,10 +60,14 @@ class WorkerEngine:
         self._pixels_fd = os.memfd_create("emo_llama_pixels")
         self._pixels = _NO_PIXELS
         self._pipe: Connection | None = None
-        self._sending = threading.Lock()
+        self._outbox: Outbox | None = None
+        self._pixels_lock = threading.Lock()
+        """Held for no longer than it takes to copy an image."""
         self._process: subprocess.Popen[bytes] | None = None
         self._restarts: deque[float] = deque()
         self._restart_count = 0
+        self._last_restart = ""
+        self._killed_for = ""
         self._heard_ns = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._supervise, name="emo_llama worker watch", daemon=True)
@@ -83,9 +90,9 @@ class WorkerEngine:
         on_text: Callable[[str], None],
         on_refused: Callable[[str], None],
     ) -> None:
-        ticket = self._delivery.open_ticket(on_estimate, on_text, on_refused)
+        ticket = self._delivery.open_ticket(question, on_estimate, on_text, on_refused)
         if ticket is not None and not self._send("ask", question, ticket):
-            self._delivery.on_refused("The model process is not running; ask again when it is.", ticket)
+            self._delivery.on_refused("The model process takes no questions now; ask again when it is ready.", ticket)
 
     def flush(self) -> None:
         self._delivery.wipe(time.monotonic_ns())
@@ -93,13 +100,14 @@ class WorkerEngine:
 
     def set_live_option(self, name: str, value: object) -> None:
         value = check(name, value)
-        self._options = self._options.with_values({name: value})
+        with self._options_lock:
+            self._options = self._options.with_values({name: value})
+            self._send("option", name, value)
         if name == "enabled":
             self._camera_side.switch(bool(value))
             if not value:
-                with self._sending:
+                with self._pixels_lock:
                     self._pixels[:] = 0
-        self._send("option", name, value)
 
     def stats(self) -> EngineStats:
         memory_mb = 0.0
@@ -108,8 +116,10 @@ class WorkerEngine:
                 memory_mb = psutil.Process(self._process.pid).memory_info().rss / 1e6
         return self._camera_side.stats(
             replace(self._live, clips=_added(self._live.clips, self._lost)),
+            silent_s=(time.monotonic_ns() - self._heard_ns) / 1e9,
             worker_memory_mb=memory_mb,
             restarts=self._restart_count,
+            last_restart=self._last_restart,
         )
 
     @property
@@ -134,7 +144,7 @@ class WorkerEngine:
             self._thread.join(2 * _POLL_S + 1)
         self._camera_side.close()
         self._live = replace(self._live, people=0, busy_s=0.0)
-        with self._sending:
+        with self._pixels_lock:
             if self._pixels_fd >= 0:
                 os.close(self._pixels_fd)
                 self._pixels_fd, self._pixels = -1, _NO_PIXELS
@@ -142,28 +152,19 @@ class WorkerEngine:
     # --- towards the worker ---
 
     def _send(self, *message: Any) -> bool:
-        with self._sending:
-            return self._send_locked(*message)
-
-    def _send_locked(self, *message: Any) -> bool:
-        if self._pipe is None:
-            return False
-        try:
-            self._pipe.send(message)
-        except OSError:
-            return False
-        return True
+        outbox = self._outbox
+        return outbox is not None and outbox.put(*message)
 
     def _hand_over(self, frame: RawFrame | None) -> None:
         while frame is not None:
             length = frame.data.size
-            with self._sending:
+            with self._pixels_lock:
                 if self._pixels_fd < 0:  # stopped, and the frame is accounted for
                     return
                 if length > self._pixels.size:
                     self._grow(length)
                 self._pixels[:length] = frame.data
-                if self._send_locked("frame", replace(frame, data=_NO_PIXELS), length, self._pixels.size):
+                if self._send("frame", replace(frame, data=_NO_PIXELS), length, self._pixels.size):
                     return
             frame = self._admission.done("not_ready")
 
@@ -187,7 +188,6 @@ class WorkerEngine:
                 return
             if not self._may_restart():
                 return
-            self._delivery.on_state(EngineState.RESTARTING, self._delivery.message, None)
 
     def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
@@ -202,17 +202,18 @@ class WorkerEngine:
         )
         theirs.close()
         self._heard_ns = time.monotonic_ns()
-        pipe = Connection(ours.detach())
-        with self._sending:
-            with contextlib.suppress(OSError):  # when it has died already, `_listen` notices
-                pipe.send(self._options)
-            self._pipe = pipe
+        self._pipe = Connection(ours.detach())
+        outbox = Outbox(self._pipe)
+        with self._options_lock:
+            outbox.put("start", self._options)
+            self._outbox = outbox
         if self._stopping.is_set():  # stop() came while there was no process yet that it could have ended
             self._process.kill()
 
     def _listen(self) -> None:
-        pipe = self._pipe
+        pipe, outbox = self._pipe, self._outbox
         assert pipe is not None
+        assert outbox is not None
         try:
             while True:
                 if pipe.poll(_POLL_S):
@@ -221,8 +222,8 @@ class WorkerEngine:
                     self._check_alive()
         except (EOFError, OSError):
             pass
-        with self._sending:
-            self._pipe = None
+        self._outbox = self._pipe = None
+        outbox.close(_POLL_S)
         pipe.close()
 
     def _hear(self, kind: str, *content: Any) -> None:
@@ -244,7 +245,7 @@ class WorkerEngine:
         silent_s = (time.monotonic_ns() - self._heard_ns) / 1e9
         stuck_s = max(silent_s, self._live.busy_s)
         if stuck_s > self._options.worker_timeout_s:
-            self._delivery.message = f"The model did not answer for {stuck_s:.0f} s and was restarted."
+            self._killed_for = f"it did not answer for {stuck_s:.0f} s"
             self._live = replace(self._live, busy_s=0.0)
             self._process.kill()
 
@@ -269,18 +270,19 @@ class WorkerEngine:
         self._admission.abandon("worker_lost")
         self._write_off()
         self._delivery.refuse_all("The model process ended before it could answer; ask again.")
-        if not self._delivery.message:
-            self._delivery.message = f"The model process ended ({_exit_words(code)}) and was restarted."
+        reason, self._killed_for = self._killed_for or _exit_words(code), ""
         now = time.monotonic()
         self._restarts.append(now)
         while self._restarts[0] < now - _RESTARTS_WITHIN_S:
             self._restarts.popleft()
         if len(self._restarts) > self._options.worker_max_restarts:
-            ended = f"The model process ended {len(self._restarts)} times within a minute ({_exit_words(code)})"
+            ended = f"The model process ended {len(self._restarts)} times within a minute ({reason})"
             sentence = f"{ended}; deactivate and activate the node to try again."
             self._delivery.on_state(EngineState.FAILED, sentence, None)
             return False
         self._restart_count += 1
+        self._last_restart = f"The model process ended ({reason}) and was restarted."
+        self._delivery.on_state(EngineState.RESTARTING, self._last_restart, None)
         return True
 
 

@@ -68,6 +68,7 @@ def model_status(name: str, stats: EngineStats | None, node: NodeReport, options
         "worker": options.worker,
         "worker memory MB": f"{stats.worker_memory_mb:.0f}" if stats else "0",
         "worker restarts": stats.restarts if stats else 0,
+        "last worker restart": stats.last_restart if stats else "",
         "node memory MB": f"{node.memory_mb:.0f}",
         "image converter": stats.converter if stats else "",
     }
@@ -116,6 +117,7 @@ _MODEL_LEVELS = {
     EngineState.STOPPED: DiagnosticStatus.OK,
     EngineState.LOADING: DiagnosticStatus.OK,
     EngineState.READY: DiagnosticStatus.OK,
+    EngineState.UNRESPONSIVE: DiagnosticStatus.WARN,
     EngineState.RESTARTING: DiagnosticStatus.ERROR,
     EngineState.FAILED: DiagnosticStatus.ERROR,
 }

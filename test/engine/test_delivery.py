@@ -3,7 +3,7 @@ import time
 import pytest
 
 from emo_llama_ros.backends.backend import ModelInfo
-from emo_llama_ros.engine.api import EngineState, TimedEstimate
+from emo_llama_ros.engine.api import MAX_QUESTION_CHARACTERS, EngineState, Question, TimedEstimate
 from emo_llama_ros.engine.delivery import MAX_OPEN_QUESTIONS, Delivery, corrected
 from emo_llama_ros.estimate import Estimate, Stage, Status
 from emo_llama_ros.labels import RAF_DB
@@ -49,7 +49,7 @@ def test_what_was_seen_before_a_wipe_is_withheld_and_counted(delivery):
 
 def test_nothing_comes_after_the_stop(delivery):
     heard = []
-    delivery.open_ticket(heard.append, heard.append, heard.append)
+    delivery.open_ticket(Question(), heard.append, heard.append, heard.append)
     delivery.close("Stopped.")
     delivery.on_state(EngineState.READY, "", ModelInfo("b", "m", RAF_DB))
     delivery.on_estimate(TimedEstimate(estimate(), "labelled", time.monotonic_ns()))
@@ -59,7 +59,7 @@ def test_nothing_comes_after_the_stop(delivery):
 
 def test_a_question_hears_label_words_and_final_and_nothing_more(delivery):
     heard = []
-    ticket = delivery.open_ticket(heard.append, heard.append, heard.append)
+    ticket = delivery.open_ticket(Question(), heard.append, heard.append, heard.append)
     label = estimate(Stage.LABEL)
     delivery.on_estimate(TimedEstimate(label, "labelled", 0, None, ticket))
     delivery.on_text("because", ticket)
@@ -73,11 +73,30 @@ def test_a_question_hears_label_words_and_final_and_nothing_more(delivery):
 
 def test_open_questions_are_bounded(delivery):
     refusals = []
-    tickets = [delivery.open_ticket(id, id, refusals.append) for _ in range(MAX_OPEN_QUESTIONS + 1)]
+    tickets = [delivery.open_ticket(Question(), id, id, refusals.append) for _ in range(MAX_OPEN_QUESTIONS + 1)]
     assert tickets[-1] is None
     assert "open already" in refusals[0]
     delivery.on_refused("No.", tickets[0])
-    assert delivery.open_ticket(id, id, refusals.append) is not None
+    assert delivery.open_ticket(Question(), id, id, refusals.append) is not None
+
+
+@pytest.mark.parametrize(
+    "question", [Question("", "x" * (MAX_QUESTION_CHARACTERS + 1)), Question("", "x" * 10**7), Question("x" * 10**6)]
+)
+def test_a_question_that_is_too_long_is_refused_in_one_short_sentence(delivery, question):
+    refusals = []
+    assert delivery.open_ticket(question, id, id, refusals.append) is None
+    assert "characters" in refusals[0]
+    assert len(refusals[0]) < 100
+    assert delivery.open_ticket(Question("", "x" * MAX_QUESTION_CHARACTERS), id, id, refusals.append) is not None
+
+
+def test_a_restart_says_its_reason_until_the_model_is_ready_again(delivery):
+    delivery.on_state(EngineState.RESTARTING, "It ran out of memory.", None)
+    delivery.on_state(EngineState.LOADING, "", None)
+    assert (delivery.state, delivery.message) == (EngineState.RESTARTING, "It ran out of memory.")
+    delivery.on_state(EngineState.READY, "", ModelInfo("b", "m", RAF_DB))
+    assert (delivery.state, delivery.message) == (EngineState.READY, "")
 
 
 def test_a_callback_that_raises_does_not_harm_the_engine(caplog):

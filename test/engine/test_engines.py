@@ -180,12 +180,61 @@ class TestWorker:
         assert "2 times within a minute" in engine.stats().message
 
     def test_a_frozen_worker_is_killed_and_restarted(self, camera, started):
-        engine = started(WorkerEngine(replace(LIGHT, worker_timeout_s=1.0), camera.estimates.append))
+        engine = started(WorkerEngine(LIGHT, camera.estimates.append))
         frozen = engine.worker_pid
         os.kill(frozen, signal.SIGSTOP)
+        wait_for(lambda: engine.stats().state is EngineState.UNRESPONSIVE, "a hang does not read as ready")
+        assert "no life for" in engine.stats().message
+        engine._options = replace(LIGHT, worker_timeout_s=1.0)
         wait_for(lambda: engine.stats().restarts == 1, "the frozen worker is replaced")
-        assert "did not answer" in engine.stats().message
+        reasons = set()
+        while engine.stats().state is not EngineState.READY:
+            reasons.add((engine.stats().state, "did not answer" in engine.stats().message))
+            engine._options = LIGHT
+            time.sleep(0.01)
+        assert reasons == {(EngineState.RESTARTING, True)}, "the reason is not overwritten while the model loads"
+        assert "did not answer" in engine.stats().last_restart
         assert engine.worker_pid != frozen
+
+    def test_a_stopped_worker_holds_up_no_call(self, camera, started):
+        engine = started(WorkerEngine(replace(LIGHT, seed=1), camera.estimates.append))
+        camera.play(engine, count=3)
+        os.kill(engine.worker_pid, signal.SIGSTOP)
+        refusals, slowest = [], 0.0
+
+        def call(function, *arguments):
+            nonlocal slowest
+            begun = time.monotonic()
+            function(*arguments)
+            slowest = max(slowest, time.monotonic() - begun)
+
+        pixels = np.zeros(2000 * 2000 * 3, np.uint8)
+        for number in range(500):
+            frame = RawFrame(10**12 + number * 10**8, "camera", pixels, "rgb8", 2000, 2000, 6000, received_ns=1)
+            call(engine.submit, frame)
+            call(engine.ask, Question("", "why " * 250), print, print, refusals.append)
+            call(engine.ask, Question("", "x" * 2**20), print, print, refusals.append)
+            call(engine.set_live_option, "min_confidence", number / 1000)
+            call(engine.flush)
+            call(engine.stats)
+        call(engine.set_live_option, "enabled", False)
+        call(engine.set_live_option, "enabled", True)
+        assert slowest < 0.2
+        assert len(refusals) == 1000  # 500 are too long, 16 were open and are refused by the switch, the others at once
+        os.kill(engine.worker_pid, signal.SIGCONT)
+        camera.round = 10**6
+        camera.play_until(engine, lambda: camera.estimates, "it answers again")
+        assert engine.stats().restarts == 0
+        assert accounted(engine.stats()) == engine.stats().received
+
+    def test_a_worker_that_is_stopped_for_good_does_not_hold_up_the_stop(self, camera, started):
+        engine = started(WorkerEngine(LIGHT, camera.estimates.append))
+        os.kill(engine.worker_pid, signal.SIGSTOP)
+        for _ in range(10):
+            engine.ask(Question("", "x" * 1000), print, print, str)
+        begun = time.monotonic()
+        engine.stop(timeout_s=0.5)
+        assert time.monotonic() - begun < 3.0
 
     def test_the_worker_ends_with_its_node(self, camera, started):
         engine = started(WorkerEngine(LIGHT, camera.estimates.append))
