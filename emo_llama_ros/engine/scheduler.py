@@ -68,7 +68,10 @@ class Scheduler:
         self._running: ReasoningJob | None = None
         self._present: set[str] = set()
         self._served_ns: dict[str, int] = {}
-        self._reasoned_ns: dict[str, int] = {}
+        # When a person's last turn to be explained began; a turn that brought nothing is given back.
+        self._turn_ns: dict[str, int] = {}
+        # When a person was last explained, or else came into view: who has waited longest comes first.
+        self._explained_ns: dict[str, int] = {}
         self._looks: dict[str, np.ndarray] = {}
         self._next_label_ns = 0
         self._closed = False
@@ -82,6 +85,7 @@ class Scheduler:
             for clip in clips:
                 self.counts["due"] += 1
                 self._present.add(clip.face_id)
+                self._explained_ns.setdefault(clip.face_id, arrived_ns)
                 if self._closed:
                     self.counts["flushed"] += 1
                 elif clip.face_id in self._labels:
@@ -123,12 +127,15 @@ class Scheduler:
             self._lock.notify_all()
 
     def reasoning_due(self, face_id: str) -> bool:
-        """Return whether `reasoning_rate_hz` allows another reasoning for this person, and take that turn."""
+        """Return whether `reasoning_rate_hz` allows another reasoning for this person, and take that turn.
+
+        A reasoning that is preempted, superseded or too old gives its turn back.
+        """
         with self._lock:
-            now, last = self._clock(), self._reasoned_ns.get(face_id)
+            now, last = self._clock(), self._turn_ns.get(face_id)
             if face_id not in self._present or (last is not None and now - last < self._reasoning_ns):
                 return False
-            self._reasoned_ns[face_id] = now
+            self._turn_ns[face_id] = now
             return True
 
     # --- taking work ---
@@ -197,8 +204,13 @@ class Scheduler:
             if self._running is not job:
                 return False
             self._running = None
+            face_id = job.label_job.clip.face_id
             if job.label_job.question is not None:
                 fate = "unanswered" if fate == "reasoning_cancelled" else "answered"
+            elif fate == "reasoning_cancelled":
+                self._turn_ns.pop(face_id, None)
+            elif face_id in self._present:
+                self._explained_ns[face_id] = self._clock()
             self.counts[fate] += 1
             return True
 
@@ -253,7 +265,7 @@ class Scheduler:
                 self.counts["reasoning_gone"] += 1
                 self._running = None
             self._present.discard(face_id)
-            for memory in (self._served_ns, self._reasoned_ns, self._looks):
+            for memory in (self._served_ns, self._turn_ns, self._explained_ns, self._looks):
                 memory.pop(face_id, None)
 
     def flush(self, questions: bool = False) -> list[Any]:
@@ -301,7 +313,7 @@ class Scheduler:
             self._running = None
             self.counts["unanswered"] += len(tickets)
         # Ids are never given twice, so nobody of now will come back.
-        for memory in (self._served_ns, self._reasoned_ns, self._looks, self._present):
+        for memory in (self._served_ns, self._turn_ns, self._explained_ns, self._looks, self._present):
             memory.clear()
         return tickets
 
@@ -317,6 +329,7 @@ class Scheduler:
             self.counts["stale"] += 1
         for face_id in [f for f, job in self._reasoning.items() if now > self.deadline_ns(job.label_job)]:
             del self._reasoning[face_id]
+            self._turn_ns.pop(face_id, None)
             self.counts["reasoning_stale"] += 1
         if self._labels and now >= self._next_label_ns:
             order = sorted(self._labels, key=lambda f: (self._served_ns.get(f, 0), self._labels[f].arrived_ns, f))
@@ -329,8 +342,8 @@ class Scheduler:
                 self._next_label_ns = now + round(len(jobs) * SECOND_NS / self._max_rate_hz)
             return self._hand_out(jobs)
         if self._reasoning:
-            oldest = min(self._reasoning, key=lambda f: self._reasoning[f].label_job.arrived_ns)
-            self._running = self._reasoning.pop(oldest)
+            longest = min(self._reasoning, key=lambda f: self._explained_ns.get(f, 0))
+            self._running = self._reasoning.pop(longest)
             return self._running
         return None
 

@@ -316,7 +316,7 @@ def test_a_flush_with_questions_returns_their_tickets_wherever_they_are(clock, p
 
 def test_nothing_is_remembered_of_people_who_are_gone(clock):
     scheduler = Scheduler(Options(skip_unchanged=0.1), clock)
-    memories = ("_present", "_served_ns", "_reasoned_ns", "_looks", "_labels", "_reasoning", "_in_work")
+    memories = ("_present", "_served_ns", "_turn_ns", "_explained_ns", "_looks", "_labels", "_reasoning", "_in_work")
     for end in (lambda: scheduler.forget("a"), scheduler.flush):
         met(scheduler, "a", clock)
         assert scheduler.reasoning_due("a")
@@ -407,3 +407,77 @@ def test_take_wakes_when_work_arrives_and_ends_when_closed():
     scheduler.close()
     waiter.join(5.0)
     assert got[1] is None
+
+
+class SlowModel:
+    """Does what the model side does, in the time of a clock: labels a batch, explains word by word, and yields."""
+
+    def __init__(self, clock, people, label_s, word_s, words):
+        self.scheduler = Scheduler(Options(label_rate_hz=2.0, reasoning_rate_hz=0.5), clock)
+        self.clock, self.people, self.label_s, self.word_s, self.words = clock, people, label_s, word_s, words
+        self.due_s, self.reasons = 0.0, dict.fromkeys(people, 0)
+        self.start_ns = clock()
+
+    def pass_s(self, seconds):
+        """Let time pass; everybody's clip comes due every half second."""
+        self.clock.pass_s(seconds)
+        while (self.clock() - self.start_ns) / SECOND_NS >= self.due_s:
+            self.scheduler.add_clips([clip(face_id) for face_id in self.people], self.clock())
+            self.due_s += 0.5
+
+    def run(self, seconds):
+        while self.clock() - self.start_ns < seconds * SECOND_NS:
+            work = take(self.scheduler, batch=8)
+            if isinstance(work, ReasoningJob):
+                self.explain(work)
+            elif work:
+                self.pass_s(self.label_s)
+                for job in work:
+                    fate = self.scheduler.settle(job, answered=True)
+                    if fate == "labelled" and self.scheduler.reasoning_due(job.clip.face_id):
+                        self.scheduler.add_reasoning(ReasoningJob(job, LabelAnswer(()), None))
+            else:
+                self.pass_s(0.01)
+
+    def explain(self, job):
+        for _ in range(self.words):
+            if self.scheduler.must_yield(job):
+                self.scheduler.end_reasoning(job, "reasoning_cancelled")
+                return
+            self.pass_s(self.word_s)
+        if self.scheduler.end_reasoning(job, "reasoned"):
+            self.reasons[job.label_job.clip.face_id] += 1
+
+
+@pytest.mark.parametrize("people", ["ab", "ba", "abc", "abcde"])
+@pytest.mark.parametrize("explaining_s", [0.05, 0.15, 0.25, 0.4])
+def test_people_are_explained_equally_often_however_long_it_takes(clock, people, explaining_s):
+    model = SlowModel(clock, people, label_s=0.05, word_s=explaining_s / 20, words=20)
+    model.run(seconds=120)
+    assert min(model.reasons.values()) >= 120 / 2 / len(people) * 0.9
+    assert max(model.reasons.values()) <= 1.1 * min(model.reasons.values())
+
+
+def test_a_preempted_reasoning_gets_its_turn_back(clock):
+    scheduler = Scheduler(Options(reasoning_rate_hz=0.5), clock)
+    met(scheduler, "a", clock)
+    assert scheduler.reasoning_due("a")
+    assert not scheduler.reasoning_due("a")
+    scheduler.end_reasoning(running(scheduler, reasoning("a", clock)), "reasoning_cancelled")
+    assert scheduler.reasoning_due("a")
+
+
+def test_who_waited_longest_for_a_reason_comes_first_whatever_their_id(clock):
+    scheduler = Scheduler(Options(), clock)
+    for face_id in "ba":
+        met(scheduler, face_id, clock)
+        clock.pass_s(0.1)
+    explained = []
+    for _ in range(3):
+        for face_id in "ab":
+            scheduler.add_reasoning(reasoning(face_id, clock))
+        job = take(scheduler)
+        clock.pass_s(0.1)
+        scheduler.end_reasoning(job, "reasoned")
+        explained.append(job.label_job.clip.face_id)
+    assert explained == ["b", "a", "b"]
