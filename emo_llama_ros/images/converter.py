@@ -5,27 +5,32 @@ Either gives the same pixels, and either raises BadImage, never anything else, w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from emo_llama_ros.errors import MissingDependency
 from emo_llama_ros.frames import Frame, RawFrame
 from emo_llama_ros.images.cv_bridge import load_cv_bridge
 from emo_llama_ros.images.decode import Decode, decode
+from emo_llama_ros.images.samples import SampleRange
 from emo_llama_ros.options import Options
 
 
 @dataclass(frozen=True, slots=True)
 class Converter:
-    """Who turns image messages into pixels, and why it was chosen (one sentence for the diagnostics)."""
+    """Who turns the image messages of one camera into pixels, and why it was chosen (one sentence for the diagnostics).
+
+    It remembers how bright the camera's 16-bit images get, so every camera needs a converter of its own.
+    """
 
     name: str
     reason: str
     max_megapixels: float
     convert: Decode = decode
+    sample_range: SampleRange = field(default_factory=SampleRange)
 
     def decode(self, frame: RawFrame) -> Frame:
         """Return `frame` with its pixels as RGB uint8 (H, W, 3); raise BadImage where there are none."""
-        return self.convert(frame, self.max_megapixels)
+        return self.convert(frame, self.max_megapixels, self.sample_range)
 
 
 def make_converter(options: Options) -> Converter:

@@ -17,7 +17,9 @@ import numpy as np
 
 from emo_llama_ros.errors import BadImage, MissingDependency
 from emo_llama_ros.frames import Frame, RawFrame, RgbImage
-from emo_llama_ros.images import decode as builtin
+from emo_llama_ros.images.decode import Decode, decode
+from emo_llama_ros.images.layouts import LAYOUTS, checked_layout
+from emo_llama_ros.images.samples import SampleRange
 
 SELF_TEST_TIMEOUT_S = 20.0
 _TEST_MEGAPIXELS = 1.0
@@ -25,38 +27,40 @@ _TEST_MEGAPIXELS = 1.0
 ToRgb = Callable[[RawFrame], RgbImage]
 
 
-def load_cv_bridge() -> tuple[builtin.Decode, str]:
+def load_cv_bridge() -> tuple[Decode, str]:
     """Return a `decode` that uses cv_bridge, and for what; raise MissingDependency with one sentence why it cannot."""
     if importlib.util.find_spec("cv_bridge") is None:
         raise MissingDependency("cv_bridge is not installed.")
     encodings = _self_test_apart()
     to_rgb = _load()
 
-    def decode(frame: RawFrame, max_megapixels: float) -> Frame:
+    def decode_with_cv_bridge(frame: RawFrame, max_megapixels: float, sample_range: SampleRange | None = None) -> Frame:
         if frame.compressed or frame.encoding not in encodings:
-            return builtin.decode(frame, max_megapixels)
-        layout = builtin.checked_layout(frame, int(max_megapixels * 1e6))
-        # Some releases of cv_bridge ignore padding, others cut rows into whole pixels; and all swap bytes with a NumPy
-        # call that NumPy 2 no longer has.
-        padded = frame.step != frame.width * layout.channels * layout.depth
-        if padded or (layout.depth == 2 and frame.is_bigendian):
-            return builtin.decode(frame, max_megapixels)
+            return decode(frame, max_megapixels, sample_range)
+        layout = checked_layout(frame, int(max_megapixels * 1e6))
+        # Some releases of cv_bridge ignore padding, others cut rows into whole pixels. All scale 16-bit samples by
+        # their full range, and swap bytes with a NumPy call that NumPy 2 no longer has.
+        if frame.step != frame.width * layout.channels * layout.depth or layout.depth == 2:
+            return decode(frame, max_megapixels, sample_range)
         try:
             return Frame(frame.stamp_ns, frame.frame_id, to_rgb(frame))
         except Exception as error:  # whatever compiled code raises: the next frame must be served
             raise BadImage(f"cv_bridge cannot convert a {frame.encoding} image: {_first_line(error)}.") from None
 
     names = ", ".join(sorted(encodings))
-    return decode, f"cv_bridge passed its self-test and converts {names}; the built-in converter does the rest."
+    return (
+        decode_with_cv_bridge,
+        f"cv_bridge passed its self-test and converts {names}; the built-in converter does the rest.",
+    )
 
 
 def healthy_encodings(to_rgb: ToRgb) -> list[str]:
     """Return the encodings that `to_rgb` converts to the same pixels as the built-in converter."""
     healthy = []
-    for encoding in builtin.LAYOUTS:
+    for encoding in (name for name, layout in LAYOUTS.items() if layout.depth == 1):
         frame = test_pattern(encoding)
         try:
-            same = np.array_equal(to_rgb(frame), builtin.decode(frame, _TEST_MEGAPIXELS).rgb)
+            same = np.array_equal(to_rgb(frame), decode(frame, _TEST_MEGAPIXELS).rgb)
         except Exception:  # an encoding that this cv_bridge does not know
             same = False
         if same:
@@ -66,9 +70,9 @@ def healthy_encodings(to_rgb: ToRgb) -> list[str]:
 
 def test_pattern(encoding: str) -> RawFrame:
     """Return an image of 16×12 whose samples all differ from their neighbours."""
-    layout = builtin.LAYOUTS[encoding]
+    layout = LAYOUTS[encoding]
     step = 16 * layout.channels * layout.depth
-    size = step * (12 * 3 // 2 if layout.planar else 12)
+    size = step * layout.rows(12)
     data = (np.arange(size, dtype=np.uint32) * 37 % 251).astype(np.uint8)
     return RawFrame(0, "camera", data, encoding, 16, 12, step)
 

@@ -20,7 +20,7 @@ from typing_extensions import Self
 
 from emo_llama_ros.errors import BadRecording
 from emo_llama_ros.frames import RawFrame
-from emo_llama_ros.images.decode import LAYOUTS
+from emo_llama_ros.images.layouts import LAYOUTS
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"

@@ -9,8 +9,9 @@ import pytest
 from emo_llama_ros.errors import BadImage, MissingDependency
 from emo_llama_ros.frames import RawFrame
 from emo_llama_ros.images import cv_bridge as cv_bridge_converter
-from emo_llama_ros.images import decode as builtin
 from emo_llama_ros.images.converter import make_converter
+from emo_llama_ros.images.decode import decode
+from emo_llama_ros.images.layouts import LAYOUTS
 from emo_llama_ros.options import Options
 
 LIMIT = 50.0
@@ -28,10 +29,10 @@ def converter():
 
 def test_cv_bridge_and_the_builtin_converter_give_the_same_pixels(converter):
     assert converter.name == "cv_bridge"
-    for encoding in builtin.LAYOUTS:
+    for encoding in LAYOUTS:
         frame = cv_bridge_converter.test_pattern(encoding)
         for case in (frame, replace(frame, is_bigendian=True), padded(frame)):
-            expected = builtin.decode(case, LIMIT)
+            expected = decode(case, LIMIT)
             assert np.array_equal(converter.decode(case).rgb, expected.rgb), encoding
 
 
@@ -76,4 +77,4 @@ def test_a_broken_cv_bridge_is_reported_and_replaced(installed, monkeypatch, sou
     chosen = make_converter(Options())
     assert chosen.name == "builtin"
     assert reason in chosen.reason
-    assert chosen.convert is builtin.decode
+    assert chosen.convert is decode
