@@ -7,6 +7,8 @@ but looks for nothing that a later version moved.
 from __future__ import annotations
 
 import os
+import shutil
+import sqlite3
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +25,9 @@ from rosbags.interfaces import (
     QosTime,
 )
 from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2.enums import CompressionMode
+from rosbags.rosbag2.storage_mcap import McapWriter
+from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 from typing_extensions import Self
@@ -30,6 +35,7 @@ from typing_extensions import Self
 from emo_llama_ros.errors import BadRecording
 from emo_llama_ros.estimate import Estimate
 from emo_llama_ros.frames import RawFrame
+from emo_llama_ros.images.files import shown
 from emo_llama_ros.recordings.bags import COMPRESSED_IMAGE, IMAGE
 
 PACKAGE = "emo_llama_ros"
@@ -53,32 +59,64 @@ _OFFERED_QOS = Qos(
 )
 
 
+class _SqliteWriter(Sqlite3Writer):
+    """rosbags' writer opens its file by an unquoted URI, so that a `#`, `?` or `%` in its name opens another file."""
+
+    def __init__(self, path: Path, compression: CompressionMode) -> None:
+        self.path = path / f"{path.name}.db3"
+        self.conn = sqlite3.connect(self.path)
+        self.conn.executescript(self.SQLITE_SCHEMA)
+        self.cursor = self.conn.cursor()
+
+
+class _Writer(Writer):
+    STORAGE_PLUGINS = {StoragePlugin.SQLITE3: _SqliteWriter, StoragePlugin.MCAP: McapWriter}  # noqa: RUF012
+
+
 class BagWriter:
-    """A new rosbag2; use as context manager, which closes it readably even after an error."""
+    """A new rosbag2; use as context manager, which closes it readably even after an error.
+
+    It is written in a hidden folder beside its place and moved there when it is closed, so that a bag that is there is
+    whole.
+    """
 
     def __init__(self, path: Path, storage: str = "sqlite3") -> None:
         """Name the new bag and its storage plugin ("sqlite3" or "mcap"); nothing is written yet."""
         self._path = path
+        self._hidden = path.parent / f".{path.name}.partial"
+        # metadata.yaml is UTF-8 and names the file, which is called like the folder.
+        inner = os.fsencode(path.name).decode("utf-8", "replace").replace("\ufffd", "_")
+        self._partial = self._hidden / inner
+        self._storage = STORAGES[storage]
         self._types = message_types()
-        self._writer = Writer(path, version=8, storage_plugin=STORAGES[storage]) if not path.exists() else None
+        self._writer: _Writer | None = None
         self._connections: dict[tuple[str, str], Connection] = {}
         self.count = 0
         """Messages written."""
 
     def __enter__(self) -> Self:
         """Create the bag; raise BadRecording when it exists or cannot be created."""
-        if self._writer is None:
-            raise BadRecording(f"{self._path} exists already; name another folder or remove it.")
+        if self._path.exists() or self._path.is_symlink():
+            raise BadRecording(f"{shown(self._path)} exists already; name another folder or remove it.")
         try:
+            shutil.rmtree(self._hidden, ignore_errors=True)  # of a writer that was killed
+            self._writer = _Writer(self._partial, version=8, storage_plugin=self._storage)
             self._writer.open()
-        except OSError as error:
-            raise BadRecording(f"The bag {self._path} cannot be created: {error.strerror}.") from None
+        except (OSError, sqlite3.Error) as error:
+            shutil.rmtree(self._hidden, ignore_errors=True)
+            raise BadRecording(f"The bag {shown(self._path)} cannot be created: {_reason(error)}.") from None
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Close the bag."""
+        """Close the bag and move it to its place; raise BadRecording when that fails."""
         assert self._writer is not None
-        self._writer.close()
+        try:
+            self._writer.close()
+            self._partial.replace(self._path)
+            self._hidden.rmdir()
+        except (OSError, sqlite3.Error) as failure:
+            shutil.rmtree(self._hidden, ignore_errors=True)
+            raise BadRecording(f"The bag {shown(self._path)} cannot be written: {_reason(failure)}.") from None
 
     def write_image(self, topic: str, frame: RawFrame) -> None:
         """Write a frame as sensor_msgs/Image or CompressedImage at its own stamp."""
@@ -110,7 +148,10 @@ class BagWriter:
             self._connections[key] = self._writer.add_connection(
                 topic, kind, typestore=self._types, offered_qos_profiles=[_OFFERED_QOS]
             )
-        self._writer.write(self._connections[key], time_ns, self._types.serialize_cdr(message, kind))
+        try:
+            self._writer.write(self._connections[key], time_ns, self._types.serialize_cdr(message, kind))
+        except (OSError, sqlite3.Error) as error:
+            raise BadRecording(f"The bag {shown(self._path)} cannot be written: {_reason(error)}.") from None
         self.count += 1
 
     def _header(self, stamp_ns: int, frame_id: str) -> Any:
@@ -156,6 +197,10 @@ def message_types() -> Typestore:
         definition = (folder / f"{name}.msg").read_text(encoding="utf-8")
         types.register(get_types_from_msg(definition, f"{PACKAGE}/msg/{name}"))
     return types
+
+
+def _reason(error: OSError | sqlite3.Error) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def _definitions_folder() -> Path:
