@@ -6,6 +6,7 @@ A folder of adapters holds peft's `adapter_config.json` and `adapter_model.safet
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -27,8 +28,26 @@ Resolve = Callable[[str], "str | None"]
 
 _LORA_NAME = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(?:\.(?!weight$)[^.]+)?\.weight")
 _WRAPPERS = ("base_layer", "original_module", r"modules_to_save\.[^.]+", "modules_to_save")
-# These initialisations also change the base weights, which the adapter file does not hold.
-_CHANGES_BASE = ("pissa", "olora", "corda", "loftq")
+_PEFT_PREFIX = "base_model.model."
+_MERGE_FIRST = "cannot be merged here; merge it with peft into the base first"
+
+# The fields of peft 0.21's LoraConfig that are understood; any other one that is set is refused by name, because
+# merging without it would give another model than peft's.
+_MERGED = {"peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "init_lora_weights"}
+_SEEN_IN_FILES = {  # these say which tensors were trained, and the files hold all of those
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save", "bias"),
+}
+_WITHOUT_EFFECT = {  # these steer training or loading, or belong to a field that is refused when it is set
+    *("task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode"),
+    *("lora_dropout", "runtime_config", "eva_config", "merge_weights", "megatron_core", "qalora_group_size"),
+}
+# Initialisations that leave the base weights alone. The others change weights that the adapter's files do not hold.
+_INITIALISATIONS = ("true", "false", "none", "gaussian", "eva", "orthogonal")
+_NEVER_MERGED = {  # adapters that no merged weight can stand for, so peft cannot merge them either
+    "alora_invocation_tokens": "an activated LoRA, which acts on some tokens only",
+    "alora_invocation_string": "an activated LoRA, which acts on some tokens only",
+    "arrow_config": "a router that chooses among adapters at each token",
+}
 
 
 @dataclass(slots=True)
@@ -49,6 +68,8 @@ class Adapter:
     """Weight name → low-rank update."""
     whole: dict[str, Tensor] = field(default_factory=dict)
     """Tensor name → new value."""
+    copied: set[str] = field(default_factory=set)
+    """Names in `whole` of which peft trained a copy (`modules_to_save`) that shares its weights with nothing."""
 
 
 @dataclass(slots=True)
@@ -119,61 +140,114 @@ def read_adapter(folder: Path, resolve: Resolve) -> Adapter:
             f"{folder} holds no adapter: neither {LORA_FILES[0]} nor {TRAINABLES_FILES[0]}, nor a .bin of those."
         )
     if lora_file is not None:
-        _read_lora(adapter, lora_file, _scale_of(folder), resolve)
+        _read_lora(adapter, lora_file, _Scales(folder), resolve)
     if whole_file is not None:
-        for name, tensor in read_tensors(whole_file):
-            adapter.whole[_resolved(name, resolve, whole_file)] = tensor
+        _read_whole(adapter, list(read_tensors(whole_file)), whole_file, resolve)
     return adapter
 
 
-def _read_lora(adapter: Adapter, file: Path, scale_of: Callable[[str, int], float], resolve: Resolve) -> None:
+def _read_lora(adapter: Adapter, file: Path, scales: _Scales, resolve: Resolve) -> None:
+    modules: dict[str, str] = {}
+    others: list[tuple[str, Tensor]] = []
     for name, tensor in read_tensors(file):
         match = _LORA_NAME.fullmatch(name)
         if match is None:
             if "lora_" in name:
-                raise BadCheckpoint(
-                    f"'{name}' of {file} is a kind of LoRA that cannot be merged here; merge it with peft first."
-                )
-            adapter.whole[_resolved(name, resolve, file)] = tensor
+                raise BadCheckpoint(f"'{name}' of {file} belongs to a kind of LoRA that {_MERGE_FIRST}.")
+            others.append((name, tensor))
             continue
         target = _resolved(f"{match['module']}.weight", resolve, file)
         pair = adapter.lora.setdefault(target, LoraPair(1.0))
-        if match["side"] == "A":
-            pair.down = tensor
-            pair.scale = scale_of(match["module"], tensor.shape[0])
-        else:
-            pair.up = tensor
+        side = "down" if match["side"] == "A" else "up"
+        if getattr(pair, side) is not None:
+            raise BadCheckpoint(f"{file} holds two LoRA updates of '{target}'; save each adapter in its own folder.")
+        if tensor.ndim != 2:
+            raise BadCheckpoint(f"'{name}' of {file} updates a convolution, which {_MERGE_FIRST}.")
+        setattr(pair, side, tensor)
+        modules[target] = match["module"]
     for target, pair in adapter.lora.items():
         if pair.down is None or pair.up is None or pair.down.shape[0] != pair.up.shape[1]:
             raise BadCheckpoint(f"The LoRA update of '{target}' in {file} lacks one of its two matching matrices.")
+        pair.scale = scales.of(modules[target], pair.down.shape[0])
     if not adapter.lora:
         raise BadCheckpoint(f"{file} holds no LoRA matrices (lora_A, lora_B).")
+    _read_whole(adapter, others, file, resolve)
+    adapter.copied.update(adapter.whole)
 
 
-def _scale_of(folder: Path) -> Callable[[str, int], float]:
-    config = read_json(folder / CONFIG)
-    _check_supported(config, folder)
-    alpha, patterns = config.get("lora_alpha", 8), config.get("alpha_pattern") or {}
-
-    def scale_of(module: str, rank: int) -> float:
-        matching = (value for key, value in patterns.items() if re.fullmatch(rf"(.*\.)?({key})", module))
-        value = float(next(matching, alpha))
-        return value / math.sqrt(rank) if config.get("use_rslora") else value / rank
-
-    return scale_of
+def _read_whole(adapter: Adapter, tensors: Sequence[tuple[str, Tensor]], file: Path, resolve: Resolve) -> None:
+    targets = [_resolved(name, resolve, file) for name, _ in tensors]
+    copies = {target for (name, _), target in zip(tensors, targets, strict=True) if ".modules_to_save." in name}
+    for (name, tensor), target in zip(tensors, targets, strict=True):
+        if ".original_module." in name and target in copies:
+            continue  # what peft keeps beside the trained copy
+        if target in adapter.whole:
+            raise BadCheckpoint(f"{file} holds '{target}' a second time; save the adapter with one value of it.")
+        adapter.whole[target] = tensor
 
 
-def _check_supported(config: dict[str, Any], folder: Path) -> None:
-    what = ""
-    if config.get("peft_type", "LORA") != "LORA":
-        what = f"of type {config['peft_type']}, not LoRA"
-    for switch in ("use_dora", "lora_bias", "fan_in_fan_out"):
-        if config.get(switch):
-            what = f"made with {switch}"
-    if str(config.get("init_lora_weights")).lower().startswith(_CHANGES_BASE):
-        what = f"made with init_lora_weights={config['init_lora_weights']}, which changes the base"
-    if what:
-        raise BadCheckpoint(f"The adapter {folder} is {what}; merge it with peft into the base first.")
+class _Scales:
+    """The factor of each low-rank update, from `adapter_config.json`; refuses kinds of LoRA that it does not know."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / CONFIG
+        self._config = read_json(self._file)
+        _check_understood(self._config, folder)
+        try:
+            self._rank = self._config.get("r")
+            self._ranks = _patterns(self._config.get("rank_pattern"))
+            self._alpha = float(self._config.get("lora_alpha", 8))
+            self._alphas = _patterns(self._config.get("alpha_pattern"))
+        except (TypeError, ValueError, AttributeError, re.error) as error:
+            raise BadCheckpoint(f"{self._file} is not what peft writes ({error}); save the adapter again.") from error
+
+    def of(self, module: str, rank: int) -> float:
+        """Return alpha / r (rsLoRA: alpha / √r) of a module as the file names it, whose matrices have this rank."""
+        name = module.removeprefix(_PEFT_PREFIX)
+        expected = _first_match(self._ranks, name, self._rank)
+        if expected is not None and expected != rank:
+            raise BadCheckpoint(
+                f"The LoRA update of '{name}' has rank {rank}, but {self._file} says {expected}; the two files do not "
+                "belong together."
+            )
+        alpha = _first_match(self._alphas, name, self._alpha)
+        return alpha / math.sqrt(rank) if self._config.get("use_rslora") else alpha / rank
+
+
+def _patterns(given: dict[str, float] | None) -> list[tuple[re.Pattern[str], float]]:
+    # As peft reads them (utils.other.get_pattern_key): the end of a name after a dot, or a whole name; `^` anchors.
+    return [(re.compile(rf"(.*\.)?({key})$"), float(value)) for key, value in (given or {}).items()]
+
+
+def _first_match(patterns: Sequence[tuple[re.Pattern[str], float]], name: str, default: Any) -> Any:
+    return next((value for pattern, value in patterns if pattern.match(name)), default)
+
+
+def _check_understood(config: dict[str, Any], folder: Path) -> None:
+    """Raise BadCheckpoint naming the first field that makes merging more than adding scale × B A."""
+    kind = config.get("peft_type") or "LORA"
+    if kind != "LORA":
+        raise BadCheckpoint(f"The adapter {folder} is of type {kind}, not LoRA, and {_MERGE_FIRST}.")
+    for name, value in config.items():
+        if name in _MERGED | _SEEN_IN_FILES | _WITHOUT_EFFECT or value in (None, False, "", [], {}):
+            continue
+        if name in _NEVER_MERGED:
+            raise BadCheckpoint(
+                f"The adapter {folder} is made with {name}: {_NEVER_MERGED[name]}, so it cannot be merged; train a "
+                "plain LoRA instead."
+            )
+        raise BadCheckpoint(f"The adapter {folder} is made with {name}={_short(value)} and {_MERGE_FIRST}.")
+    start = config.get("init_lora_weights", True)
+    if str(start).lower() not in _INITIALISATIONS:
+        raise BadCheckpoint(
+            f"The adapter {folder} is made with init_lora_weights={_short(start)}, which may change the base's "
+            f"weights, and {_MERGE_FIRST}."
+        )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 def _resolved(name: str, resolve: Resolve, file: Path) -> str:

@@ -86,7 +86,21 @@ def is_computed(published: str) -> bool:
 
 
 def destination(published: str) -> Destination:
-    """Return where a published tensor goes; raise BadCheckpoint for a name that LLaMA-VID does not have."""
+    """Return where a published tensor goes; raise BadCheckpoint for a name that LLaMA-VID does not have.
+
+    Wrappers around the model leave prefixes on all names (`module.`, a second `model.`), and a model saved from inside
+    lacks the first `model.`; both are understood.
+    """
+    bare = re.sub(r"^(module\.|base_model\.model\.|model\.(?=(model|lm_head)\.))+", "", published)
+    for name in (bare, f"model.{bare}"):
+        try:
+            return _destination(name)
+        except BadCheckpoint:
+            continue
+    raise BadCheckpoint(f"'{published}' is not a tensor of LLaMA-VID.")
+
+
+def _destination(published: str) -> Destination:
     bias = _Q_OR_V_BIAS.fullmatch(published)
     if bias:
         name = f"vision_tower.encoder.layers.{bias[1]}.self_attn.qkv.bias"

@@ -66,6 +66,7 @@ def stream_weights(
     ledger = Ledger(expected, checkpoint.folder)
     merger = Merger([read_adapter(folder, resolver(expected)) for folder in adapters])
     _refuse_merging_into_quantized(checkpoint, merger.adapters)
+    _refuse_untying(checkpoint, merger.adapters)
     for name, tensor in _translated(checkpoint):
         if name == HEAD and checkpoint.config.llm.tie_word_embeddings:
             continue  # some files repeat the tied embeddings
@@ -124,4 +125,14 @@ def _refuse_merging_into_quantized(checkpoint: Checkpoint, adapters: Sequence[Ad
             raise BadCheckpoint(
                 f"LoRA weights ({adapter.folder.name}) must be merged before quantization, but {checkpoint.folder} is "
                 f"{checkpoint.quantization} already; convert the unquantized checkpoint with these adapters."
+            )
+
+
+def _refuse_untying(checkpoint: Checkpoint, adapters: Sequence[Adapter]) -> None:
+    """Refuse a copy of tied embeddings: peft changes the words read with it, merging would change those said, too."""
+    for adapter in adapters:
+        if checkpoint.config.llm.tie_word_embeddings and EMBEDDINGS in adapter.copied:
+            raise BadCheckpoint(
+                f"The adapter {adapter.folder.name} trained a copy of the embeddings (modules_to_save), but in "
+                f"{checkpoint.folder} they are the output layer, too; train the adapter without them."
             )

@@ -1,6 +1,7 @@
 """LoRA and whole tensors are merged exactly as peft applies them, and nothing is merged silently in part."""
 
 import copy
+import dataclasses
 import json
 
 import peft
@@ -10,10 +11,12 @@ from safetensors.torch import load_file, save_file
 
 from emo_llama_ros.errors import BadCheckpoint, BadParameter, MissingModel
 from emo_llama_ros.model.adapters import Adapter, LoraPair, Merger, read_adapter
-from emo_llama_ros.model.loading import load_model
+from emo_llama_ros.model.loading import load_model, save_model
 from emo_llama_ros.model.weights import resolver
 
 LLM_LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+HEAD = "lm_head.weight"
+TIED = {"tie_word_embeddings": True}
 
 
 def random_lora(module, folder, **config):
@@ -63,6 +66,41 @@ def test_merged_equals_unmerged(base, model, tmp_path, config):
     assert_same(logits(merged.language_model), logits(wrapped))
 
 
+@pytest.mark.parametrize("use_rslora", [False, True])
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        {"alpha_pattern": {r"^model\.layers\.0\.self_attn\.q_proj": 64}},
+        {"alpha_pattern": {r"model.layers.1.mlp.up_proj$": 64, "up_proj": 2}},
+        {"alpha_pattern": {"up_proj": 2, r"model.layers.1.mlp.up_proj": 64}},
+        {"alpha_pattern": {r".*\.0\..*": 64}},
+        {"alpha_pattern": {"q_proj|v_proj": 64}},
+        {"alpha_pattern": {"proj": 64, "layers.0": 64, r"^layers\.0\.self_attn\.q_proj": 64}},
+        {"alpha_pattern": {r"[qk]_proj": 64}, "rank_pattern": {r"^model\.layers\.1\..*": 2, "v_proj": 8}},
+    ],
+    ids=["anchored", "end", "first match wins", "inside", "either", "no match", "rank and alpha"],
+)
+def test_patterns_of_rank_and_alpha_mean_what_they_mean_to_peft(base, model, tmp_path, patterns, use_rslora):
+    plain = copy.deepcopy(model.language_model)
+    random_lora(model.language_model, tmp_path, use_rslora=use_rslora, **patterns)
+    # As saved: peft sorts the patterns when it writes them, and the first that fits decides.
+    expected = peft.PeftModel.from_pretrained(plain, str(tmp_path)).merge_and_unload()
+    merged, _ = load_model(base, device="cpu", adapters=[tmp_path])
+    assert_same(logits(merged.language_model), logits(expected))
+
+
+@pytest.mark.parametrize("start", ["gaussian", "orthogonal"])
+def test_initialisations_that_leave_the_base_alone_are_merged(base, model, tmp_path, start):
+    wrapped = random_lora(model.language_model, tmp_path, init_lora_weights=start)
+    with torch.no_grad():
+        for name, parameter in wrapped.named_parameters():
+            if "lora_B" in name:
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+    wrapped.save_pretrained(str(tmp_path))
+    merged, _ = load_model(base, device="cpu", adapters=[tmp_path])
+    assert_same(logits(merged.language_model), logits(wrapped))
+
+
 def test_an_adapter_trained_on_the_whole_model_finds_its_place_too(base, model, tmp_path):
     class Whole(torch.nn.Module):
         def __init__(self):
@@ -98,8 +136,6 @@ def test_two_adapters_add_up_in_order(base, model, tmp_path):
 @pytest.mark.parametrize("method", ["nf4", "int8"])
 def test_adapters_are_merged_before_quantization(base, model, tmp_path, method):
     """Quantizing the merged weights, not merging into quantized ones: the tensors are those of a merged checkpoint."""
-    from emo_llama_ros.model.loading import save_model
-
     wrapped = random_lora(model.language_model, tmp_path / "adapter")
     model.language_model = wrapped.merge_and_unload()
     save_model(model, tmp_path / "merged")
@@ -178,8 +214,14 @@ def first(tensors, part="lora_A"):
         (lambda t: {**t, first(t): t[first(t)][:-1].contiguous()}, "lacks one of its two"),
         (lambda t: {first(t).replace("lora_A", "lora_magnitude_vector"): torch.ones(64)}, "kind of LoRA"),
         (lambda t: {"base_model.model.lm_head.weight": torch.zeros(384, 64)}, "holds no LoRA"),
+        (lambda t: {**t, first(t).replace("lora_A", "lora_A.second"): t[first(t)].clone()}, "two LoRA updates"),
+        (lambda t: {**t, first(t): t[first(t)][:, :, None, None].clone()}, "updates a convolution"),
+        (lambda t: {**t, f"{HEAD}": torch.ones(384, 64), f"model.{HEAD}": torch.ones(384, 64)}, "a second time"),
     ],
-    ids=["renamed", "unknown layer", "half a pair", "wrong width", "wrong rank", "dora", "empty"],
+    ids=[
+        *("renamed", "unknown layer", "half a pair", "wrong width", "wrong rank", "dora", "empty"),
+        *("two adapters", "convolution", "two values"),
+    ],
 )
 def test_an_adapter_that_would_load_in_part_is_refused_by_name(base, model, tmp_path, change, message):
     random_lora(model.language_model, tmp_path)
@@ -188,17 +230,86 @@ def test_an_adapter_that_would_load_in_part_is_refused_by_name(base, model, tmp_
         load_model(base, device="cpu", adapters=[tmp_path])
 
 
+def reconfigured(folder, **settings):
+    config = folder / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | settings))
+
+
+UNDERSTOOD = {
+    *("task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode"),
+    *("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "init_lora_weights", "peft_type"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save", "bias"),
+    *("lora_dropout", "runtime_config", "eva_config", "megatron_core", "qalora_group_size"),
+}
+PEFT_FIELDS = {f.name for f in dataclasses.fields(peft.LoraConfig)}
+
+
+@pytest.mark.parametrize("name", [*sorted(PEFT_FIELDS - UNDERSTOOD), "a_field_of_a_later_peft"])
+def test_a_field_of_peft_that_is_not_understood_is_refused_by_its_name(model, tmp_path, name):
+    random_lora(model.language_model, tmp_path)
+    reconfigured(tmp_path, **{name: {"some": "value"}})
+    with pytest.raises(BadCheckpoint, match=rf"made with {name}.*(merge it with peft|cannot be merged)"):
+        read_adapter(tmp_path, resolver(model.state_dict()))
+
+
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga", "mica", "PiSSA"])
+def test_initialisations_that_change_the_base_are_refused(model, tmp_path, start):
+    random_lora(model.language_model, tmp_path)
+    reconfigured(tmp_path, init_lora_weights=start)
+    with pytest.raises(BadCheckpoint, match=f'init_lora_weights="{start}".*merge it with peft'):
+        read_adapter(tmp_path, resolver(model.state_dict()))
+
+
+def test_an_adapter_of_another_type_is_refused(model, tmp_path):
+    random_lora(model.language_model, tmp_path)
+    reconfigured(tmp_path, peft_type="IA3")
+    with pytest.raises(BadCheckpoint, match="type IA3, not LoRA"):
+        read_adapter(tmp_path, resolver(model.state_dict()))
+
+
 @pytest.mark.parametrize(
-    "setting",
-    [{"use_dora": True}, {"peft_type": "IA3"}, {"init_lora_weights": "pissa_niter_4"}, {"lora_bias": True}],
+    "settings",
+    [
+        {"alpha_pattern": {"q_proj(": 3}},
+        {"alpha_pattern": ["q_proj"]},
+        {"rank_pattern": {"q_proj": "four"}},
+        {"lora_alpha": None},
+    ],
     ids=str,
 )
-def test_kinds_of_adapters_that_cannot_be_merged_are_refused(base, model, tmp_path, setting):
+def test_a_configuration_that_peft_did_not_write_is_refused_in_one_sentence(model, tmp_path, settings):
     random_lora(model.language_model, tmp_path)
-    config = tmp_path / "adapter_config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | setting))
-    with pytest.raises(BadCheckpoint, match="merge it with peft"):
-        load_model(base, device="cpu", adapters=[tmp_path])
+    reconfigured(tmp_path, **settings)
+    with pytest.raises(BadCheckpoint, match="is not what peft writes"):
+        read_adapter(tmp_path, resolver(model.state_dict()))
+
+
+@pytest.mark.parametrize("settings", [{"r": 8}, {"rank_pattern": {"q_proj": 2}}], ids=str)
+def test_matrices_of_another_rank_than_configured_are_refused(model, tmp_path, settings):
+    names = resolver(model.state_dict())
+    random_lora(model.language_model, tmp_path)
+    reconfigured(tmp_path, **settings)
+    with pytest.raises(BadCheckpoint, match="has rank 4, but"):
+        read_adapter(tmp_path, names)
+
+
+def test_of_a_trained_copy_and_its_original_the_copy_is_merged(base, model, tmp_path):
+    name = "token_generation.query_projector"
+    value = torch.randn_like(model.state_dict()[f"{name}.weight"])
+    tensors = {f"{name}.modules_to_save.default.weight": value, f"{name}.original_module.weight": value + 1}
+    for order in (1, -1):
+        torch.save(dict(list(tensors.items())[::order]), tmp_path / "non_lora_trainables.bin")
+        merged, _ = load_model(base, device="cpu", adapters=[tmp_path])
+        assert torch.equal(merged.state_dict()[f"{name}.weight"], value)
+
+
+def test_a_trained_copy_of_tied_embeddings_is_refused(tiny_checkpoints, tmp_path):
+    config = tiny_checkpoints.config()
+    model = tiny_checkpoints.model(dataclasses.replace(config, llm=dataclasses.replace(config.llm, **TIED)))
+    save_model(model, tmp_path / "base")
+    random_lora(model.language_model, tmp_path / "adapter", modules_to_save=["embed_tokens"])
+    with pytest.raises(BadCheckpoint, match="they are the output layer, too"):
+        load_model(tmp_path / "base", device="cpu", adapters=[tmp_path / "adapter"])
 
 
 def test_every_tensor_of_an_adapter_file_is_accounted_for(model, tmp_path):

@@ -48,3 +48,12 @@ def test_computed_buffers_are_known(name):
 def test_an_unknown_name_is_refused(name):
     with pytest.raises(BadCheckpoint, match="not a tensor of LLaMA-VID"):
         key_map.destination(name)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "model.", "model.model.", "module.model.", "base_model.model.model.", "module."]
+)
+@pytest.mark.parametrize("name", ["layers.0.mlp.up_proj.weight", "vision_tower.vision_tower.blocks.1.norm1.bias"])
+def test_a_missing_or_doubled_prefix_of_the_whole_model_does_not_matter(prefix, name):
+    assert key_map.destination(prefix + name) == key_map.destination(f"model.{name}")
+    assert key_map.destination(prefix.removesuffix("model.") + "lm_head.weight").name == "language_model.lm_head.weight"
