@@ -16,11 +16,11 @@ from expression_calibration import SPANS
 
 from emo_llama_ros.data.datasets import read_frames
 from emo_llama_ros.data.datasets.clip_source import Faces, clip_of
-from emo_llama_ros.data.datasets.sample import IMAGE_SUFFIXES
 from emo_llama_ros.errors import BadData
 from emo_llama_ros.faces.face import FaceAnalyzer
 from emo_llama_ros.frames import Frame, RgbImage
 from emo_llama_ros.images.converter import make_converter
+from emo_llama_ros.images.files import is_hidden, medium_of
 from emo_llama_ros.install.fetch import media_file
 from emo_llama_ros.labels import RAF_DB, canonical
 from emo_llama_ros.options import Options
@@ -111,7 +111,7 @@ def labelled_pictures(folder: Path, report: Callable[[str], None] = lambda line:
     A subfolder names the label of all in it; elsewhere the letters that the file's name begins with do ("happy_2.jpg").
     `report` hears of the pictures that name none.
     """
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    files = sorted(p for p in folder.rglob("*") if not is_hidden(p, folder) and medium_of(p) == "picture")
     found = [(path, label) for path in files if (label := _named(path, folder))]
     if not found:
         raise BadData(

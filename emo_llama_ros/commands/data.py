@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from emo_llama_ros.data.datasets import Dataset
+    from emo_llama_ros.data.datasets import Dataset, LeftOut
     from emo_llama_ros.data.writer import Writer
 
 app = typer.Typer(help="Make instruction data for training out of labelled faces.", no_args_is_help=True)
@@ -35,12 +35,13 @@ def category(
 ) -> None:
     """Write one closed-set question with a one-word answer for each labelled face."""
     from emo_llama_ros.data.category import category_records
-    from emo_llama_ros.data.datasets import open_dataset
+    from emo_llama_ros.data.datasets import LeftOut, open_dataset
     from emo_llama_ros.data.records import write_records
 
-    opened = open_dataset(data, dataset)
-    count = write_records(out, category_records(opened, data, split, fold, out.parent))
+    opened, left_out = open_dataset(data, dataset), LeftOut()
+    count = write_records(out, category_records(opened, data, split, fold, out.parent, left_out))
     typer.echo(f"Wrote {count} category items of {opened.name} {split} to {out}.")
+    _tell(left_out)
 
 
 @app.command()
@@ -72,10 +73,11 @@ def conversation(
     from rich.progress import Progress as Bar
 
     from emo_llama_ros.data.conversations import Progress, failures_path, write_conversations
-    from emo_llama_ros.data.datasets import open_dataset, spread
+    from emo_llama_ros.data.datasets import LeftOut, open_dataset, spread
 
-    opened = open_dataset(data, dataset)
-    samples = spread(list(opened.read(data, split, fold)), limit)
+    opened, left_out = open_dataset(data, dataset), LeftOut()
+    samples = spread(list(opened.read(data, split, fold, left_out)), limit)
+    _tell(left_out)
     writer = _measured_writer(opened) if local else _endpoint(base_url, model, timeout, retries)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                TextColumn("{task.fields[figures]}"))  # fmt: skip
@@ -96,6 +98,11 @@ def conversation(
     console.print(f"{result.written} written, {result.skipped} were there, {result.failed} failed: {out}")
     if result.failed:
         console.print(f"Reasons of the failures are in {failures_path(out)}; run the command again to retry them.")
+
+
+def _tell(left_out: LeftOut) -> None:
+    for line in left_out.lines():
+        typer.echo(f"Left out: {line}", err=True)
 
 
 def _endpoint(base_url: str, model: str, timeout_s: float, retries: int) -> Writer:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emo_llama_ros.data.category import record_id, record_path
-from emo_llama_ros.data.datasets import Sample, read_frames
+from emo_llama_ros.data.datasets import Sample, sample_frames
 from emo_llama_ros.data.records import Record, read_records
 from emo_llama_ros.data.writer import ItemFailed, Usage, Writer, WriterUnusable
 from emo_llama_ros.errors import BadData
@@ -99,7 +99,7 @@ class _Run:
 
     async def _write(self, sample: Sample, name: str) -> None:
         try:
-            frames = await asyncio.to_thread(read_frames, sample.path, self._frames)
+            frames = await asyncio.to_thread(sample_frames, sample, self._frames)
             turns, usage = await self._writer.converse(frames, sample.label)
         except (ItemFailed, BadData) as error:
             self._fail(name, error)
@@ -107,7 +107,7 @@ class _Run:
         record = Record(
             id=name,
             medium="image" if sample.is_image else "video",
-            path=record_path(sample.path, self._out.parent),
+            path=record_path(sample, self._out.parent),
             turns=turns,
             kind="conversation",
             label=sample.label,

@@ -32,6 +32,8 @@ FOLDERS = (("FER2013Train", "Training"), ("FER2013Valid", "PublicTest"), ("FER20
 """What folders of the pictures of each split are called."""
 SIDE = 48
 """Pixels per side."""
+NAMELESS = "shows no face (FER+ gives it no name)"
+"""Why a row is left out."""
 
 LAYOUTS = """\
 a folder with fer2013.csv (emotion,pixels,Usage) and fer2013new.csv (Usage,Image name and ten columns of votes),
@@ -139,13 +141,17 @@ def read_voted_faces(source: str | Path, votes: str | Path = "") -> VotedFaces:
     listing = Path(votes) if votes else _first(source if source.is_dir() else source.parent, "fer2013new.csv")
     if source.is_file():
         return _from_pixels(source, listing, source.parent)
-    pixels = _first(source, "fer2013.csv", "icml_face_data.csv")
-    if pixels:
+    if pixels := pixel_file(source):
         return _from_pixels(pixels, listing, source)
     found = [(i, folder) for i, names in enumerate(FOLDERS) if (folder := _first(source, *names))]
     if not found:
         raise BadData(f"{source} holds no FER+ that can be read. Expected:\n{LAYOUTS}")
     return _from_folders(source, found, listing)
+
+
+def pixel_file(source: Path) -> Path | None:
+    """Return the one file that holds all pictures of a source of FER+: .npz or .csv; None where they are files."""
+    return source if source.is_file() else _first(source, "fer2013.csv", "icml_face_data.csv")
 
 
 def _first(root: Path, *names: str) -> Path | None:
@@ -174,8 +180,11 @@ def voted_rows(listing: Path) -> Iterator[_Voted]:
                     f"{', '.join(FERPLUS.labels)}, unknown, NF."
                 )
             continue
+        cells += [""] * (2 - len(cells))
         # A label.csv begins with the name, and has the face's box where the other has the name.
         usage, name = (cells[0], cells[1]) if cells[0] in USAGES else ("", cells[0])
+        if not usage and not cells[1].startswith("("):
+            raise BadData(f"{listing.name}, line {number}: the usage is '{name}', not one of {', '.join(USAGES)}.")
         yield _Voted(number, usage, name, _votes(cells[2:12], listing, number))
 
 
@@ -214,7 +223,7 @@ def _from_pixels(pixels: Path, listing: Path | None, root: Path) -> VotedFaces:
                 f"'{vote.usage}': the two files must have the same rows in the same order."
             )
         if not vote.name:
-            left_out["shows no face (FER+ gives it no name)"] += 1
+            left_out[NAMELESS] += 1
             continue
         if row["emotion"] not in tuple("0123456"):
             raise BadData(f"{pixels.name}, line {line}: the emotion is '{row['emotion']}', not a number from 0 to 6.")
@@ -252,7 +261,7 @@ def _from_folders(root: Path, folders: list[tuple[int, Path]], listing: Path | N
             if vote.usage not in ("", USAGES[number]):
                 continue
             if not vote.name:
-                left_out["shows no face (FER+ gives it no name)"] += 1
+                left_out[NAMELESS] += 1
                 continue
             images.append(_picture(folder / vote.name, source, vote.line))
             votes.append(vote.votes)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from emo_llama_ros.data.text_files import encoding_of, json_values
 from emo_llama_ros.errors import BadData
 from emo_llama_ros.labels import LABEL_SETS
 from emo_llama_ros.prompts import IMAGE, Turn
@@ -60,14 +61,14 @@ def read_records(path: str | Path) -> Iterator[Record]:
     if not path.is_file():
         raise BadData(f"There is no record file {path}.")
     seen: set[str] = set()
-    with path.open(encoding="utf-8") as file:
-        objects = _lines(file, path) if path.suffix == ".jsonl" else _array(file, path)
-        for number, raw in enumerate(objects, 1):
-            record = parse_record(raw, f"{path.name}, record {number}")
-            if record.id in seen:
-                raise BadData(f"{path.name}, record {number}: the id '{record.id}' stands twice in the file.")
-            seen.add(record.id)
-            yield record
+    by_line = path.suffix == ".jsonl"
+    for number, raw in json_values(path) if by_line else enumerate(_array_of(path), 1):
+        where = f"{path.name}, {'line' if by_line else 'record'} {number}"
+        record = parse_record(raw, where)
+        if record.id in seen:
+            raise BadData(f"{where}: the id '{record.id}' stands twice in the file.")
+        seen.add(record.id)
+        yield record
 
 
 def write_records(path: str | Path, records: Iterable[Record]) -> int:
@@ -146,13 +147,12 @@ def _value(turn: Turn) -> str:
     return f"{turn.question}\n{IMAGE}" if turn.image == "after" else turn.question
 
 
-def _lines(file: IO[str], path: Path) -> Iterator[Any]:
-    for number, line in enumerate(file, 1):
-        if line.strip():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise BadData(f"{path.name}, line {number}: not valid JSON ({error.msg}).") from None
+def _array_of(path: Path) -> Iterator[Any]:
+    try:
+        with path.open(encoding=encoding_of(path)) as file:
+            yield from _array(file, path)
+    except UnicodeError as error:
+        raise BadData(f"{path.name} is not UTF-8 text ({error}); save it as UTF-8.") from None
 
 
 def _array(file: IO[str], path: Path) -> Iterator[Any]:

@@ -77,13 +77,18 @@ def table(path: Path, header: Sequence[str] = ()) -> Iterator[tuple[int, Mapping
         yield number, {**dict.fromkeys(columns, ""), **dict(zip(columns, cells, strict=False))}
 
 
-def json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yield (line number, object) of a .jsonl; raises BadData with the line that is not a JSON object."""
+def json_values(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield (line number, value) of a .jsonl; raises BadData with the line that is not JSON."""
     for number, line in lines(path):
         try:
-            value = json.loads(line)
+            yield number, json.loads(line)
         except json.JSONDecodeError as error:
-            raise BadData(f"{path.name}, line {number} is not valid JSON ({error.msg}).") from None
+            raise BadData(f"{path.name}, line {number}: not valid JSON ({error.msg}).") from None
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield (line number, object) of a .jsonl; raises BadData with the line that is not a JSON object."""
+    for number, value in json_values(path):
         if not isinstance(value, dict):
             raise BadData(f"{path.name}, line {number} is not a JSON object.")
         yield number, value

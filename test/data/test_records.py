@@ -99,8 +99,8 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"id": ""}, "record 1: 'id' is missing"),
-        ({"video": "a.mp4"}, r"record 1 \(id 'a'\): exactly one of 'image' and 'video'"),
+        ({"id": ""}, "line 1: 'id' is missing"),
+        ({"video": "a.mp4"}, r"line 1 \(id 'a'\): exactly one of 'image' and 'video'"),
         ({"image": 3}, "'image' must be a path"),
         ({"conversations": []}, "in pairs"),
         ({"conversations": GOOD["conversations"][:1]}, "in pairs"),
@@ -126,7 +126,7 @@ def test_a_faulty_record_is_named_with_its_fault(change, complaint, tmp_path):
         ("r.jsonl", '{"id": ', "line 1: not valid JSON"),
         ("r.json", '{"id": "a"}', "one array of records"),
         ("r.json", "[" + json.dumps(GOOD) + ",", "not valid JSON, or cut off"),
-        ("r.jsonl", json.dumps(GOOD) + "\n" + json.dumps(GOOD), "record 2: the id 'a' stands twice"),
+        ("r.jsonl", json.dumps(GOOD) + "\n" + json.dumps(GOOD), "line 2: the id 'a' stands twice"),
         ("r.json", "[1]", "must be a JSON object, not a number"),
     ],
 )
@@ -139,3 +139,19 @@ def test_a_faulty_file_is_named_with_its_fault(name, content, complaint, tmp_pat
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(BadData, match=r"There is no record file .*none\.json"):
         list(read_records(tmp_path / "none.json"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", ["r.jsonl", "r.json"])
+def test_records_say_the_same_in_every_encoding(name, encoding, tmp_path):
+    text = json.dumps(GOOD) if name == "r.jsonl" else json.dumps([GOOD])
+    (tmp_path / name).write_bytes(f"\n{text}\n\n".encode(encoding))
+    assert [r.id for r in read_records(tmp_path / name)] == ["a"]
+
+
+@pytest.mark.parametrize(("name", "where"), [("r.jsonl", "r.jsonl, line 2"), ("r.json", "r.json")])
+def test_records_that_are_no_text_are_named(name, where, tmp_path):
+    good = json.dumps(GOOD).encode() + b"\n"
+    (tmp_path / name).write_bytes((b"" if name == "r.jsonl" else b"[") + good + b'{"id": "caf\xe9"}')
+    with pytest.raises(BadData, match=f"{where} is not UTF-8 text"):
+        list(read_records(tmp_path / name))

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from emo_llama_ros.data.datasets.sample import Dataset, LayoutFault, Sample, first_of, must_exist
+from emo_llama_ros.data.datasets.sample import (
+    Dataset,
+    LayoutFault,
+    LeftOut,
+    Sample,
+    first_of,
+    is_there,
+    whole_number,
+)  # fmt: skip
+from emo_llama_ros.data.text_files import lines, table
 from emo_llama_ros.labels import DFEW, FERV39K, MAFW, LabelSet, canonical
 
 DFEW_TREE = """\
@@ -23,7 +31,7 @@ MAFW_TREE = """\
 └── data/frames/00001/*.png    (or data/clips/00001.mp4)"""
 
 
-def read_dfew(root: Path, split: str, fold: int) -> Iterator[Sample]:
+def read_dfew(root: Path, split: str, fold: int, left_out: LeftOut) -> Iterator[Sample]:
     """Yield the single-labelled clips of one of the five official folds.
 
     Layout and label order (1 happy, 2 sad, 3 neutral, 4 angry, 5 surprise, 6 disgust, 7 fear) as read by
@@ -31,48 +39,40 @@ def read_dfew(root: Path, split: str, fold: int) -> Iterator[Sample]:
     """
     folder = first_of(root, "EmoLabel_DataSplit")
     listing = first_of(folder, f"{split}(single-labeled)/set_{fold}.csv", f"{split}/set_{fold}.csv")
-    find = _dfew_clips(root, listing)
-    with listing.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        if not {"video_name", "label"} <= set(rows.fieldnames or ()):
+    find = _dfew_clips(root)
+    for line, row in table(listing):
+        if not {"video_name", "label"} <= row.keys():
             raise LayoutFault(f"{listing.relative_to(root)} has no columns video_name and label.")
-        for row in rows:
-            if not (row["video_name"].isdigit() and row["label"] in tuple("1234567")):
-                raise LayoutFault(
-                    f"{listing.relative_to(root)}, line {rows.line_num} is not 'number,label from 1 to 7'."
-                )
-            number, label = int(row["video_name"]), DFEW.labels[int(row["label"]) - 1]
-            yield Sample(f"{number:05d}", find(number), label, DFEW.name, split, fold)
+        number, code = whole_number(row["video_name"], 0, 10**9), whole_number(row["label"], 1, 7)
+        if number is None or code is None:
+            raise LayoutFault(f"{listing.relative_to(root)}, line {line} is not 'number,label from 1 to 7'.")
+        if is_there(find(number), root, listing, line, left_out):
+            yield Sample(f"{number:05d}", find(number), DFEW.labels[code - 1], DFEW.name, split, fold)
 
 
-def _dfew_clips(root: Path, listing: Path) -> Callable[[int], Path]:
+def _dfew_clips(root: Path) -> Callable[[int], Path]:
     for name in ("clip_224x224", "clip_224x224_16f", "jpg_256"):
         folder = root / "Clip" / name
         if folder.is_dir():
-            return lambda number: must_exist(folder / f"{number:05d}", root, listing)
+            return lambda number: folder / f"{number:05d}"
     original = first_of(root, "Clip/original")
     videos = {int(path.stem): path for path in original.rglob("*.mp4") if path.stem.isdigit()}
-
-    def find(number: int) -> Path:
-        if number not in videos:
-            raise LayoutFault(f"{listing.relative_to(root)} lists clip {number}, which is not below Clip/original.")
-        return videos[number]
-
-    return find
+    return lambda number: videos.get(number, original / f"{number}.mp4")
 
 
-def read_ferv39k(root: Path, split: str, fold: int) -> Iterator[Sample]:
+def read_ferv39k(root: Path, split: str, fold: int, left_out: LeftOut) -> Iterator[Sample]:
     """Yield the clips of all 22 scenes with the official train and test lists.
 
     Layout as read by sunlicai/MAE-DFER (`preprocess/ferv39k.py`).
     """
     listing = first_of(root, f"4_setups/All_scenes/{split}_All.csv", f"All_scenes/{split}_All.csv")
     clips = first_of(root, "2_ClipsforFaceCrop", "2_ClipsforFaceCrop/2_ClipsforFaceCrop")
-    for name, label in _pairs(listing, root, FERV39K):
-        yield Sample(name, must_exist(clips / name, root, listing), label, FERV39K.name, split)
+    for line, name, label in _pairs(listing, root, FERV39K):
+        if is_there(clips / name, root, listing, line, left_out):
+            yield Sample(name, clips / name, label, FERV39K.name, split)
 
 
-def read_mafw(root: Path, split: str, fold: int) -> Iterator[Sample]:
+def read_mafw(root: Path, split: str, fold: int, left_out: LeftOut) -> Iterator[Sample]:
     """Yield the clips with one of eleven single expressions, of one of the five official folds.
 
     Layout as read by sunlicai/MAE-DFER (`preprocess/mafw.py`); `data/frames` and `data/clips` as in the release.
@@ -80,21 +80,19 @@ def read_mafw(root: Path, split: str, fold: int) -> Iterator[Sample]:
     sets = first_of(root, "Train & Test Set/single/no_caption", "split/single/no_caption", "single/no_caption")
     listing = first_of(sets, f"set_{fold}/{split}.txt")
     frames = root / "data/frames"
-    for name, label in _pairs(listing, root, MAFW):
+    for line, name, label in _pairs(listing, root, MAFW):
         stem = Path(name).stem
         path = frames / stem if frames.is_dir() else root / "data/clips" / f"{stem}.mp4"
-        yield Sample(stem, must_exist(path, root, listing), label, MAFW.name, split, fold)
+        if is_there(path, root, listing, line, left_out):
+            yield Sample(stem, path, label, MAFW.name, split, fold)
 
 
-def _pairs(listing: Path, root: Path, labels: LabelSet) -> Iterator[tuple[str, str]]:
-    with listing.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            name, _, word = line.strip().rpartition(" ")
-            if not name or canonical(word) not in labels.labels:
-                raise LayoutFault(f"{listing.relative_to(root)}, line {number} is not 'clip label': {line.strip()!r}.")
-            yield name, canonical(word)
+def _pairs(listing: Path, root: Path, labels: LabelSet) -> Iterator[tuple[int, str, str]]:
+    for number, line in lines(listing):
+        name, _, word = line.strip().rpartition(" ")
+        if not name or canonical(word) not in labels.labels:
+            raise LayoutFault(f"{listing.relative_to(root)}, line {number} is not 'clip label': {line.strip()!r}.")
+        yield number, name.strip(), canonical(word)
 
 
 DYNAMIC = (

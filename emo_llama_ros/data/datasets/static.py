@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from emo_llama_ros.data.datasets.sample import Dataset, LayoutFault, Sample, first_of, must_exist
+import numpy as np
+
+from emo_llama_ros.data.datasets.sample import Dataset, LayoutFault, LeftOut, Sample, first_of, is_there, whole_number
+from emo_llama_ros.data.datasets.voted import VOTED_FOLDERS, read_ferplus
+from emo_llama_ros.data.ferplus import LAYOUTS
+from emo_llama_ros.data.text_files import lines, table
 from emo_llama_ros.labels import AFFECTNET, AFFECTNET_7, FERPLUS, RAF_DB, LabelSet
 
 RAF_DB_TREE = """\
@@ -22,19 +26,13 @@ or
 ├── train_set/images/0.jpg   train_set/annotations/0_exp.npy
 └── val_set/images/0.jpg     val_set/annotations/0_exp.npy"""
 
-FERPLUS_TREE = """\
-├── fer2013new.csv               columns Usage, Image name, neutral, …, contempt, unknown, NF
-├── FER2013Train/fer0000000.png
-├── FER2013Valid/fer0028638.png
-└── FER2013Test/fer0032220.png"""
-
 _AFFECTNET_COLUMNS = (
     "subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks", "expression",
     "valence", "arousal",
 )  # fmt: skip
 
 
-def read_raf_db(root: Path, split: str, fold: int) -> Iterator[Sample]:
+def read_raf_db(root: Path, split: str, fold: int, left_out: LeftOut) -> Iterator[Sample]:
     """Yield the basic-emotion subset with its aligned faces.
 
     Layout and label order (1 surprise … 7 neutral) as read by zyh-uaiaaaa/Erasing-Attention-Consistency
@@ -42,19 +40,21 @@ def read_raf_db(root: Path, split: str, fold: int) -> Iterator[Sample]:
     """
     listing = first_of(root, "EmoLabel/list_patition_label.txt", "basic/EmoLabel/list_patition_label.txt")
     base = listing.parent.parent
-    for number, line in enumerate(listing.read_text().splitlines(), 1):
-        if not line.strip():
-            continue
-        words = line.split()
-        if len(words) != 2 or words[1] not in tuple("1234567"):
-            raise LayoutFault(f"{listing.name}, line {number} is not 'name label' with a label from 1 to 7: {line!r}.")
-        stem = Path(words[0]).stem
-        if stem.startswith(split):
-            path = must_exist(base / "Image/aligned" / f"{stem}_aligned.jpg", root, listing)
-            yield Sample(stem, path, RAF_DB.labels[int(words[1]) - 1], RAF_DB.name, split)
+    for number, line in lines(listing):
+        name, _, word = line.strip().rpartition(" ")
+        label = whole_number(word, 1, 7)
+        stem = Path(name.strip()).stem
+        if label is None or not stem.startswith(("train", "test")):
+            raise LayoutFault(f"{listing.name}, line {number} is not 'train_… label' or 'test_… label' with a label "
+                              f"from 1 to 7: {line.strip()!r}.")  # fmt: skip
+        path = base / "Image/aligned" / f"{stem}_aligned.jpg"
+        if stem.startswith(split) and is_there(path, root, listing, number, left_out):
+            yield Sample(stem, path, RAF_DB.labels[label - 1], RAF_DB.name, split)
 
 
-def read_affectnet(root: Path, split: str, fold: int, labels: LabelSet = AFFECTNET) -> Iterator[Sample]:
+def read_affectnet(
+    root: Path, split: str, fold: int, left_out: LeftOut, labels: LabelSet = AFFECTNET
+) -> Iterator[Sample]:
     """Yield the manually annotated faces; None, Uncertain and No-Face (8 to 10) are left out.
 
     Two releases are read: the file lists with images in numbered folders (Mollahosseini et al., 2017; columns as in
@@ -63,76 +63,50 @@ def read_affectnet(root: Path, split: str, fold: int, labels: LabelSet = AFFECTN
     """
     folder = root / {"train": "train_set", "validation": "val_set"}[split]
     if folder.is_dir():
-        yield from _affectnet_arrays(root, folder, split, labels)
+        yield from _affectnet_arrays(root, folder, split, left_out, labels)
         return
     name = {"train": "training.csv", "validation": "validation.csv"}[split]
     listing = first_of(root, f"Manually_Annotated_file_lists/{name}", f"Manually_Annotated/{name}", name)
     images = first_of(root, "Manually_Annotated_Images", "Manually_Annotated/Manually_Annotated_Images")
-    with listing.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file, _AFFECTNET_COLUMNS)
-        for number, row in enumerate(rows, 1):
-            if number == 1 and row["expression"] == "expression":
-                continue
-            code = row["expression"]
-            if code is None or not code.strip().isdigit():
-                raise LayoutFault(f"{listing.name}, line {number} has no number in the column 'expression'.")
-            if int(code) < len(labels.labels):
-                path = must_exist(images / row["subDirectory_filePath"], root, listing)
-                yield Sample(row["subDirectory_filePath"], path, labels.labels[int(code)], labels.name, split)
+    for number, row in table(listing, _AFFECTNET_COLUMNS):
+        code = whole_number(row.get("expression", ""), 0, 10)
+        if code is None:
+            raise LayoutFault(f"{listing.name}, line {number} has no number from 0 to 10 in the column 'expression'.")
+        face = row["subDirectory_filePath"]
+        if code >= len(labels.labels):
+            left_out.add(_no_label(code, labels), face)
+        elif is_there(images / face, root, listing, number, left_out):
+            yield Sample(face, images / face, labels.labels[code], labels.name, split)
 
 
-def read_affectnet_7(root: Path, split: str, fold: int) -> Iterator[Sample]:
+def read_affectnet_7(root: Path, split: str, fold: int, left_out: LeftOut) -> Iterator[Sample]:
     """Yield AffectNet without contempt, the 7-class protocol."""
-    return read_affectnet(root, split, fold, AFFECTNET_7)
+    return read_affectnet(root, split, fold, left_out, AFFECTNET_7)
 
 
-def _affectnet_arrays(root: Path, folder: Path, split: str, labels: LabelSet) -> Iterator[Sample]:
-    import numpy as np
+def _no_label(code: int, labels: LabelSet) -> str:
+    what = (*AFFECTNET.labels, "none of the expressions", "uncertain", "no face")[code]
+    return f"is labelled '{what}', which is not in {labels.name}"
 
+
+def _affectnet_arrays(root: Path, folder: Path, split: str, left_out: LeftOut, labels: LabelSet) -> Iterator[Sample]:
     annotations, images = first_of(folder, "annotations"), first_of(folder, "images")
     files = sorted(annotations.glob("*_exp.npy"), key=lambda p: (len(p.name), p.name))
     if not files:
         raise LayoutFault(f"{annotations.relative_to(root)} holds no *_exp.npy file.")
     for file in files:
-        code = int(np.load(file, allow_pickle=False))
-        if code < len(labels.labels):
-            stem = file.name.removesuffix("_exp.npy")
-            yield Sample(stem, must_exist(images / f"{stem}.jpg", root, file), labels.labels[code], labels.name, split)
-
-
-def read_ferplus(root: Path, split: str, fold: int) -> Iterator[Sample]:
-    """Yield the faces whose ten taggers agree.
-
-    Votes of a single tagger are dropped, then the label needs more than half of the rest; faces whose majority is
-    "unknown" or "not a face" are left out. Source: the "majority" mode of microsoft/FERPlus (`src/ferplus.py`),
-    Barsoum et al., 2016.
-    """
-    listing = first_of(root, "fer2013new.csv", "data/fer2013new.csv")
-    usage, name = {
-        "train": ("Training", "FER2013Train"),
-        "validation": ("PublicTest", "FER2013Valid"),
-        "test": ("PrivateTest", "FER2013Test"),
-    }[split]
-    with listing.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.reader(file)
-        header = next(rows, [])
-        if [column.strip() for column in header[2:10]] != list(FERPLUS.labels):
-            raise LayoutFault(
-                f"the columns of {listing.name} are not Usage, Image name, {', '.join(FERPLUS.labels)}, …"
-            )
-        for row in rows:
-            label = _majority([int(votes) for votes in row[2:12]]) if row[0] == usage and row[1].strip() else None
-            if label is not None:
-                folder = first_of(root, name, f"data/{name}", f"images/{name}")
-                path = must_exist(folder / row[1].strip(), root, listing)
-                yield Sample(path.stem, path, label, FERPLUS.name, split)
-
-
-def _majority(votes: list[int]) -> str | None:
-    votes = [v if v > 1 else 0 for v in votes]
-    top = max(range(len(votes)), key=lambda i: votes[i])
-    agreed = votes[top] * 2 > sum(votes) and top < len(FERPLUS.labels)
-    return FERPLUS.labels[top] if agreed else None
+        stem = file.name.removesuffix("_exp.npy")
+        try:
+            code = whole_number(str(np.load(file, allow_pickle=False).item()), 0, 10)
+        except (OSError, ValueError, EOFError):
+            code = None
+        if code is None:
+            name = str(file.relative_to(root))
+            left_out.fault("has no label from 0 to 10", name, f"{name} holds no number from 0 to 10.")
+        elif code >= len(labels.labels):
+            left_out.add(_no_label(code, labels), stem)
+        elif is_there(images / f"{stem}.jpg", root, file, 1, left_out):
+            yield Sample(stem, images / f"{stem}.jpg", labels.labels[code], labels.name, split)
 
 
 STATIC = (
@@ -141,6 +115,7 @@ STATIC = (
     Dataset("affectnet", AFFECTNET, ("train", "validation"), "validation", AFFECTNET_TREE,
             ("Manually_Annotated_file_lists", "Manually_Annotated", "val_set/annotations"), read_affectnet),
     Dataset("affectnet-7", AFFECTNET_7, ("train", "validation"), "validation", AFFECTNET_TREE, (), read_affectnet_7),
-    Dataset("ferplus", FERPLUS, ("train", "validation", "test"), "test", FERPLUS_TREE,
-            ("fer2013new.csv", "data/fer2013new.csv"), read_ferplus),
+    Dataset("ferplus", FERPLUS, ("train", "validation", "test"), "test", LAYOUTS,
+            ("fer2013new.csv", "data/fer2013new.csv", *(f"{folder}/label.csv" for folder in VOTED_FOLDERS)),
+            read_ferplus),
 )  # fmt: skip
