@@ -45,3 +45,8 @@ def test_the_light_modules_import_without_torch_and_ros():
     code = f"import sys; {imports}; print(*(m for m in {HEAVY} if m in sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(out.stdout.split()) <= {"cv2"}
+
+
+def test_the_nodes_process_judges_images_without_opencv():
+    code = "import sys, emo_llama_ros.images.headers, emo_llama_ros.engine.worker_engine; print('cv2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -10,8 +10,10 @@ from emo_llama_ros.engine.admission import Admission
 from emo_llama_ros.engine.api import UNRESPONSIVE_S, EngineState, EngineStats, LiveStats
 from emo_llama_ros.engine.delivery import Delivery
 from emo_llama_ros.engine.latencies import Latencies
+from emo_llama_ros.errors import BadImage
 from emo_llama_ros.estimate import Estimate
 from emo_llama_ros.frames import RawFrame
+from emo_llama_ros.images.headers import check
 from emo_llama_ros.options import Options
 
 
@@ -22,6 +24,9 @@ class CameraSide:
         self.delivery = Delivery(on_estimate)
         self.admission = Admission(options)
         self.handover = Latencies()
+        self.last_bad_image = ""
+        """Why `is_bad` refused the last frame that it refused, "" when the model side refused a later one."""
+        self._max_megapixels = options.max_image_megapixels
 
     def admit(self, frame: RawFrame) -> tuple[RawFrame | None, bool]:
         """Take a frame in; return the frame to work on now, and whether the model side must be flushed before."""
@@ -29,6 +34,15 @@ class CameraSide:
         if jumped:
             self.delivery.wipe(frame.received_ns)
         return now, jumped
+
+    def is_bad(self, frame: RawFrame) -> bool:
+        """Tell whether the header alone shows that an image is bad, so that its payload need not be copied."""
+        try:
+            check(frame, self._max_megapixels)
+        except BadImage as error:
+            self.last_bad_image = str(error)
+            return True
+        return False
 
     def switch(self, enabled: bool) -> None:
         """Turn the privacy switch."""
@@ -60,7 +74,7 @@ class CameraSide:
             clips=live.clips,
             people=live.people,
             latency_ms={**live.latency_ms, **self.handover.percentiles_ms()},
-            last_bad_image=live.last_bad_image,
+            last_bad_image=self.last_bad_image or live.last_bad_image,
             converter=live.converter,
             **more,
         )

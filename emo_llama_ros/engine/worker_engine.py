@@ -157,6 +157,9 @@ class WorkerEngine:
 
     def _hand_over(self, frame: RawFrame | None) -> None:
         while frame is not None:
+            if self._camera_side.is_bad(frame):
+                frame = self._admission.done("bad_image")
+                continue
             length = frame.data.size
             with self._pixels_lock:
                 if self._pixels_fd < 0:  # stopped, and the frame is accounted for
@@ -231,6 +234,8 @@ class WorkerEngine:
         if kind == "observed":
             fate, handover_ns = content
             self._camera_side.handover.add("receive_to_worker", handover_ns)
+            if fate == "bad_image":
+                self._camera_side.last_bad_image = ""
             self._hand_over(self._admission.done(fate))
         elif kind == "stats":
             (live,) = content

@@ -7,9 +7,9 @@ from emo_llama_ros.errors import BadImage
 LONGEST_SHAPE = 32
 """Length of an image in widths. The face detector searches long images in square tiles, of which this allows 40."""
 SPARE_BYTES = 4 << 20
-"""What a compressed image may hold beside its pixels: colour profiles, previews, padding."""
+"""What an image may hold beside its pixels: padding, colour profiles, previews."""
 BYTES_PER_PIXEL = 9
-"""Uncompressed 16-bit RGBA, and what a file format adds to it."""
+"""Of a compressed image at most: 16-bit RGBA that could not be compressed, and what a file format adds to it."""
 
 
 def check_size(name: str, width: int, height: int, max_pixels: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from emo_llama_ros.errors import BadImage
 from emo_llama_ros.frames import Frame, RawFrame, RgbImage
-from emo_llama_ros.images.compressed import checked_kind, decode_compressed
+from emo_llama_ros.images.compressed import decode_compressed
 from emo_llama_ros.images.layouts import Layout, checked_layout
 from emo_llama_ros.images.samples import SampleRange, to_rgb
 
@@ -25,15 +25,6 @@ _YUV_TO_RGB = np.array(
 )
 
 
-def check(frame: RawFrame, max_megapixels: float) -> None:
-    """Raise BadImage for what can be refused by its header, before the payload is copied or decoded."""
-    max_pixels = _pixels(max_megapixels)
-    if frame.compressed:
-        checked_kind(frame, max_pixels)
-    else:
-        checked_layout(frame, max_pixels)
-
-
 def decode(frame: RawFrame, max_megapixels: float, sample_range: SampleRange | None = None) -> Frame:
     """Return `frame` with its pixels as RGB uint8 (H, W, 3).
 
@@ -42,7 +33,7 @@ def decode(frame: RawFrame, max_megapixels: float, sample_range: SampleRange | N
     Raises BadImage when the size, step, encoding, endianness or payload is wrong, or when the image has more than
     `max_megapixels` million pixels: that is checked before anything is decoded.
     """
-    max_pixels = _pixels(max_megapixels)
+    max_pixels = int(max_megapixels * 1e6)
     try:
         if frame.compressed:
             rgb = decode_compressed(frame, max_pixels, sample_range)
@@ -51,10 +42,6 @@ def decode(frame: RawFrame, max_megapixels: float, sample_range: SampleRange | N
     except cv2.error as error:
         raise BadImage(f"OpenCV cannot convert a {frame.encoding!r} image: {error.err or error}.") from None
     return Frame(frame.stamp_ns, frame.frame_id, rgb)
-
-
-def _pixels(max_megapixels: float) -> int:
-    return int(max_megapixels * 1e6)
 
 
 def _raw_to_rgb(frame: RawFrame, layout: Layout, sample_range: SampleRange | None) -> RgbImage:

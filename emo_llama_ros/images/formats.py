@@ -19,8 +19,8 @@ class CompressedFormat:
     """Encoding of the image that was compressed, "" when not said."""
     holds_rgb: bool
     """The file holds red where others hold blue, as compressed_image_transport understands "compressed rgb8"."""
-    mosaic: int | None
-    """OpenCV conversion of a Bayer image that was stored as it is, for files of one channel."""
+    mosaic: str | None
+    """OpenCV's name of the conversion of a Bayer image that was stored as it is, for files of one channel."""
     depth: bool
     """Distances, not light."""
     codec: str

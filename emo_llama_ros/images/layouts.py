@@ -8,12 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from emo_llama_ros.errors import BadImage
 from emo_llama_ros.frames import RawFrame
-from emo_llama_ros.images.bounds import check_size
+from emo_llama_ros.images.bounds import SPARE_BYTES, check_size
 from emo_llama_ros.images.jpeg import jpeg_size
 
 Chroma = Literal["", "nv12", "i420", "nv24"]
@@ -27,8 +26,8 @@ class Layout:
     """Interleaved samples per pixel; with chroma planes those of the luma plane."""
     depth: int = 1
     """Bytes per sample."""
-    conversion: int | None = None
-    """OpenCV colour conversion from 8-bit samples, None when they are RGB already."""
+    conversion: str | None = None
+    """OpenCV's name of the colour conversion from 8-bit samples, without COLOR_; None when they are RGB already."""
     subsampled: bool = False
     """Chroma is shared by two neighbouring columns, so the width must be even."""
     chroma: Chroma = ""
@@ -43,37 +42,37 @@ class Layout:
 # OpenCV names a Bayer pattern after the second row's second and third pixel, ROS after the first row's first two and
 # the second row's first two. YUV conversions are those of ITU-R BT.601 with limited range, as in cv_bridge.
 BAYER = {
-    "rggb": cv2.COLOR_BayerBG2RGB,
-    "bggr": cv2.COLOR_BayerRG2RGB,
-    "gbrg": cv2.COLOR_BayerGR2RGB,
-    "grbg": cv2.COLOR_BayerGB2RGB,
+    "rggb": "BayerBG2RGB",
+    "bggr": "BayerRG2RGB",
+    "gbrg": "BayerGR2RGB",
+    "grbg": "BayerGB2RGB",
 }
-_UYVY = Layout(2, conversion=cv2.COLOR_YUV2RGB_UYVY, subsampled=True)
-_YUYV = Layout(2, conversion=cv2.COLOR_YUV2RGB_YUY2, subsampled=True)
-_GREY16 = Layout(1, depth=2, conversion=cv2.COLOR_GRAY2RGB)
-_BGR16 = Layout(3, depth=2, conversion=cv2.COLOR_BGR2RGB)
-_BGRA16 = Layout(4, depth=2, conversion=cv2.COLOR_BGRA2RGB)
+_UYVY = Layout(2, conversion="YUV2RGB_UYVY", subsampled=True)
+_YUYV = Layout(2, conversion="YUV2RGB_YUY2", subsampled=True)
+_GREY16 = Layout(1, depth=2, conversion="GRAY2RGB")
+_BGR16 = Layout(3, depth=2, conversion="BGR2RGB")
+_BGRA16 = Layout(4, depth=2, conversion="BGRA2RGB")
 
 LAYOUTS: dict[str, Layout] = {
     "rgb8": Layout(3),
-    "bgr8": Layout(3, conversion=cv2.COLOR_BGR2RGB),
-    "rgba8": Layout(4, conversion=cv2.COLOR_RGBA2RGB),
-    "bgra8": Layout(4, conversion=cv2.COLOR_BGRA2RGB),
-    "mono8": Layout(1, conversion=cv2.COLOR_GRAY2RGB),
+    "bgr8": Layout(3, conversion="BGR2RGB"),
+    "rgba8": Layout(4, conversion="RGBA2RGB"),
+    "bgra8": Layout(4, conversion="BGRA2RGB"),
+    "mono8": Layout(1, conversion="GRAY2RGB"),
     "mono16": _GREY16,
     "rgb16": Layout(3, depth=2),
     "bgr16": _BGR16,
-    "rgba16": Layout(4, depth=2, conversion=cv2.COLOR_RGBA2RGB),
+    "rgba16": Layout(4, depth=2, conversion="RGBA2RGB"),
     "bgra16": _BGRA16,
     "yuv422": _UYVY,
     "uyvy": _UYVY,
     "yuv422_yuy2": _YUYV,
     "yuyv": _YUYV,
-    "nv12": Layout(1, conversion=cv2.COLOR_YUV2RGB_NV12, subsampled=True, chroma="nv12"),
-    "nv21": Layout(1, conversion=cv2.COLOR_YUV2RGB_NV21, subsampled=True, chroma="nv12"),
+    "nv12": Layout(1, conversion="YUV2RGB_NV12", subsampled=True, chroma="nv12"),
+    "nv21": Layout(1, conversion="YUV2RGB_NV21", subsampled=True, chroma="nv12"),
     "nv24": Layout(1, chroma="nv24"),
-    "yuv420": Layout(1, conversion=cv2.COLOR_YUV2RGB_I420, subsampled=True, chroma="i420"),
-    "yv12": Layout(1, conversion=cv2.COLOR_YUV2RGB_YV12, subsampled=True, chroma="i420"),
+    "yuv420": Layout(1, conversion="YUV2RGB_I420", subsampled=True, chroma="i420"),
+    "yv12": Layout(1, conversion="YUV2RGB_YV12", subsampled=True, chroma="i420"),
     **{f"bayer_{pattern}8": Layout(1, conversion=code) for pattern, code in BAYER.items()},
     **{f"bayer_{pattern}16": Layout(1, depth=2, conversion=code) for pattern, code in BAYER.items()},
     # Sensors of 10 and 12 bits, each sample in two bytes; their packed forms have shorter rows and are refused.
@@ -81,9 +80,9 @@ LAYOUTS: dict[str, Layout] = {
     "mono10": _GREY16,
     "mono12": _GREY16,
     # OpenCV type names say nothing about colour; they are read as OpenCV users mean them.
-    "8UC1": Layout(1, conversion=cv2.COLOR_GRAY2RGB),
-    "8UC3": Layout(3, conversion=cv2.COLOR_BGR2RGB),
-    "8UC4": Layout(4, conversion=cv2.COLOR_BGRA2RGB),
+    "8UC1": Layout(1, conversion="GRAY2RGB"),
+    "8UC3": Layout(3, conversion="BGR2RGB"),
+    "8UC4": Layout(4, conversion="BGRA2RGB"),
     "16UC3": _BGR16,
     "16UC4": _BGRA16,
 }
@@ -135,6 +134,8 @@ def checked_layout(frame: RawFrame, max_pixels: int) -> Layout:
     size = step * layout.rows(height)
     if frame.data.size != size:
         raise BadImage(f"The {name} with a step of {step} needs {size} bytes, but has {frame.data.size}.")
+    if size > 4 * row_bytes * layout.rows(height) + SPARE_BYTES:
+        raise BadImage(f"The {name} has a payload of {size / 1e6:.0f} MB, far more than its pixels need.")
     _refuse_jpeg(frame)
     return layout
 
@@ -152,7 +153,7 @@ def _refuse_jpeg(frame: RawFrame) -> None:
     if bytes(frame.data[:3]) != b"\xff\xd8\xff":
         return
     try:
-        size = jpeg_size(np.ascontiguousarray(frame.data).data)
+        size = jpeg_size(np.ascontiguousarray(frame.data).data[:SPARE_BYTES])
     except BadImage:
         return  # pixels that happen to begin like that
     if size == (frame.width, frame.height):

@@ -35,7 +35,7 @@ class SampleRange:
         return self.white
 
 
-def to_rgb(samples: np.ndarray, conversion: int | None, sample_range: SampleRange | None = None) -> RgbImage:
+def to_rgb(samples: np.ndarray, conversion: str | None, sample_range: SampleRange | None = None) -> RgbImage:
     """Return (H, W, C) or (H, W) samples as RGB uint8.
 
     16-bit samples of either byte order are scaled to 255 from the white of `sample_range`, from 65535 without one, and
@@ -48,5 +48,5 @@ def to_rgb(samples: np.ndarray, conversion: int | None, sample_range: SampleRang
         white = sample_range.fit(colours) if sample_range else FULL_SCALE
         samples = cv2.convertScaleAbs(native, alpha=255 / white).reshape(samples.shape)
     if conversion is not None:
-        samples = cv2.cvtColor(samples, conversion)
+        samples = cv2.cvtColor(samples, getattr(cv2, f"COLOR_{conversion}"))
     return np.asarray(samples, dtype=np.uint8)

@@ -288,6 +288,26 @@ class TestWorker:
             wait_for(lambda n=second: engine.stats().used == n + 1, f"the {side} pixels wide image is used")
 
 
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (RawFrame(1, "", np.zeros(9_000_000, np.uint8), "mono8", 1, 1, 1), "needs 1 bytes, but has 9000000"),
+        (RawFrame(1, "", np.zeros(9_000_000, np.uint8), "mono8", 1, 1, 9_000_000), "far more than its pixels need"),
+        (RawFrame(1, "", np.zeros(9_000_000, np.uint8), "16UC1", 1, 1, 2), "depth image"),
+        (RawFrame(1, "", np.zeros(10_000, np.uint8), "mono8", 1, 10_000, 1), "32 times as long"),
+        (RawFrame(1, "", np.zeros(9_000_000, np.uint8), "jpeg", compressed=True), "neither JPEG nor PNG"),
+    ],
+)
+def test_a_bad_image_is_counted_and_explained_without_copying_its_payload(frame, reason):
+    engine = WorkerEngine(LIGHT, print)
+    engine.submit(frame)
+    stats = engine.stats()
+    assert (stats.drops, stats.in_flight) == ({"bad_image": 1}, 0)
+    assert reason in stats.last_bad_image
+    assert engine._pixels.size == 0
+    engine.stop()
+
+
 class Stubborn(ExpressionBackend):
     """The expression backend, made slow, or failing."""
 

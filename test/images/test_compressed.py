@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from emo_llama_ros.errors import BadImage
 from emo_llama_ros.frames import RawFrame
-from emo_llama_ros.images.decode import check, decode
+from emo_llama_ros.images.decode import decode
+from emo_llama_ros.images.headers import check
 from emo_llama_ros.images.samples import SampleRange
 
 LIMIT = 50.0

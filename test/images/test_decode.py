@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from emo_llama_ros.errors import BadImage, MissingDependency
 from emo_llama_ros.frames import RawFrame
 from emo_llama_ros.images.converter import make_converter
-from emo_llama_ros.images.decode import check, decode
+from emo_llama_ros.images.decode import decode
+from emo_llama_ros.images.headers import check
 from emo_llama_ros.images.layouts import LAYOUTS, Layout
 from emo_llama_ros.images.samples import SampleRange
 from emo_llama_ros.options import Options
