@@ -18,14 +18,15 @@ from emo_llama_ros.data.datasets import read_frames
 from emo_llama_ros.data.datasets.clip_source import Faces, clip_of
 from emo_llama_ros.errors import BadData
 from emo_llama_ros.faces.face import FaceAnalyzer
-from emo_llama_ros.frames import Frame, RgbImage
+from emo_llama_ros.frames import SECOND_NS, Frame, RgbImage
 from emo_llama_ros.images.converter import make_converter
 from emo_llama_ros.images.files import is_hidden, medium_of
 from emo_llama_ros.install.fetch import media_file
 from emo_llama_ros.labels import RAF_DB, canonical
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception.clips import SECOND_NS, Clip, FrameGate
+from emo_llama_ros.perception.clips import Clip
 from emo_llama_ros.perception.perception import Perception
+from emo_llama_ros.perception.stamps import FrameGate
 from emo_llama_ros.recordings.media import START_NS, file_frames
 from emo_llama_ros.training.synthetic.recordings import SOURCES, Alteration
 

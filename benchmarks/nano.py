@@ -51,13 +51,13 @@ import emo_llama_ros
 from emo_llama_ros.backends.emo_llama import EmoLlamaBackend
 from emo_llama_ros.errors import EmoError
 from emo_llama_ros.faces.analyzer import make_analyzer
-from emo_llama_ros.frames import Frame
+from emo_llama_ros.frames import SECOND_NS, Frame
 from emo_llama_ros.inference.clip_reader import Prompt
 from emo_llama_ros.install.fetch import media_file
 from emo_llama_ros.model.checkpoint import NANO, open_checkpoint
 from emo_llama_ros.model.loading import load_model
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception.clips import SECOND_NS, Clip
+from emo_llama_ros.perception.clips import Clip
 from emo_llama_ros.perception.perception import Perception
 
 TARGETS = {

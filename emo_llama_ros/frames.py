@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+SECOND_NS = 1_000_000_000
+
 RgbImage = npt.NDArray[np.uint8]
 """RGB pixels, shape (H, W, 3), uint8."""
 
@@ -17,7 +19,8 @@ class RawFrame:
 
     `data` is the message's own buffer (uint8, 1-D), not a copy. `encoding` is the ROS encoding ("bgr8", "nv12", …)
     or, for a compressed image, its `format` string ("jpeg", "bgr8; png compressed bgr8", …).
-    `stamp_ns` is the capture time on the camera's clock, `received_ns` the arrival on `time.monotonic_ns()`.
+    `stamp_ns` is the capture time on the camera's clock, `received_ns` the arrival on `time.monotonic_ns()`,
+    or the time of recording; 0 is unknown.
     """
 
     stamp_ns: int

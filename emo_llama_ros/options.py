@@ -89,11 +89,16 @@ class Options:
     clip_s: float = _option(2.0, "Length of the time window the model looks at.", unit="s", low=0.1, high=30.0)
     clip_frames: int = _option(8, "Frames of one clip, spread evenly over the window.", low=1, high=64)
     clip_min_s: float = _option(
-        0.5, "A new person gets a first estimate when seen for this long.", unit="s", low=0.0, high=30.0
+        0.5,
+        "A new person gets a first estimate when seen for this long; of a slower camera, at once.",
+        unit="s",
+        low=0.0,
+        high=30.0,
     )
     max_gap_s: float = _option(
         1.0,
-        "A longer gap between frames, or a clock that jumps back, empties the windows.",
+        "A longer gap between frames, or a clock that jumps back, empties the windows; of a slower camera, a gap "
+        "longer than 2.5 of its intervals.",
         unit="s",
         low=0.1,
         high=60.0,
@@ -114,7 +119,11 @@ class Options:
     )
     reasoning: bool = _option(True, "Publish a FINAL estimate with the model's reasoning after the label.", live=True)
     reasoning_rate_hz: float = _option(
-        0.5, "Reasonings started per second for each person, at most.", unit="Hz", low=0.01, high=30.0
+        0.5,
+        "Reasonings per second for each person, at most; one that is preempted does not count.",
+        unit="Hz",
+        low=0.01,
+        high=30.0,
     )
     on_demand: bool = _option(False, "Stay silent and answer only the ask action.", live=True)
     skip_unchanged: float = _option(

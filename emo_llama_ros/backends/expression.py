@@ -17,9 +17,10 @@ from emo_llama_ros.estimate import ActionUnit, Status
 from emo_llama_ros.evidence import UNITS, Evidence, describe, phases_of
 from emo_llama_ros.evidence.action_units import measured_units
 from emo_llama_ros.evidence.clip_measures import clip_affect, clip_scores, good_readings
+from emo_llama_ros.frames import SECOND_NS
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception.clips import SECOND_NS, Clip
+from emo_llama_ros.perception.clips import Clip
 
 
 class ExpressionBackend:

@@ -10,9 +10,8 @@ from emo_llama_ros.data.writer import ItemFailed, Usage
 from emo_llama_ros.evidence import TYPICAL, Evidence, Phase, describe_changes, movement_sentence, noun
 from emo_llama_ros.evidence.clip_measures import measure
 from emo_llama_ros.faces.face import FaceAnalyzer
-from emo_llama_ros.frames import Frame
+from emo_llama_ros.frames import SECOND_NS, Frame
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception.clips import SECOND_NS
 from emo_llama_ros.prompts import Turn
 
 QUESTION = "What expression does the face show, and which facial movements show it?"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from emo_llama_ros.engine.api import MAX_ID_CHARACTERS
 from emo_llama_ros.frames import RawFrame
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception.clips import FrameGate
+from emo_llama_ros.perception.stamps import CaptureTimes, FrameGate
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class FrameAccount:
     skipped: int
     in_flight: int
     drops: dict[str, int]
+    remarks: tuple[str, ...]
+    """Sentences on what is odd about the stream."""
 
 
 class Admission:
@@ -30,6 +33,7 @@ class Admission:
 
     def __init__(self, options: Options) -> None:
         self.enabled = options.enabled
+        self._times = CaptureTimes()
         self._gate = FrameGate(options)
         self._lock = threading.Lock()
         self._in_work = False
@@ -47,7 +51,13 @@ class Admission:
             if self._closed or not self.enabled:
                 self.drops["stopped" if self._closed else "disabled"] += 1
                 return None, False
-            verdict = self._gate.judge(frame.stamp_ns)
+            if max(len(frame.frame_id), len(frame.encoding)) > MAX_ID_CHARACTERS:
+                self.drops["bad_image"] += 1
+                return None, False
+            stamp_ns = self._times.of(frame.stamp_ns, frame.received_ns)
+            if stamp_ns != frame.stamp_ns:
+                frame = replace(frame, stamp_ns=stamp_ns)
+            verdict = self._gate.judge(stamp_ns)
             if verdict == "skipped":
                 self.skipped += 1
                 return None, self._gate.jumped
@@ -98,7 +108,8 @@ class Admission:
         """Return all counters of one moment."""
         with self._lock:
             in_flight = self._in_work + (self._waiting is not None)
-            return FrameAccount(self.received, self.used, self.skipped, in_flight, dict(self.drops))
+            remarks = tuple(filter(None, (self._times.remark(), self._gate.remark())))
+            return FrameAccount(self.received, self.used, self.skipped, in_flight, dict(self.drops), remarks)
 
     def _abandon(self, reason: str) -> None:
         if self._in_work:

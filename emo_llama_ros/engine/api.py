@@ -58,6 +58,10 @@ class EngineStats:
     last_bad_image: str = ""
     converter: str = ""
     """Who turns image messages into pixels, and why."""
+    frames_with_faces: int = 0
+    """Of the frames used, those in which a face was found."""
+    remarks: tuple[str, ...] = ()
+    """Sentences on what is odd about the stream of frames, each with its remedy."""
 
 
 CLIP_FATES = (
@@ -106,6 +110,7 @@ class LiveStats:
     busy_s: float
     """How long model or face networks have shown no life at their present work; 0 when idle or still loading."""
     converter: str = ""
+    frames_with_faces: int = 0
 
 
 @dataclass(frozen=True, slots=True)

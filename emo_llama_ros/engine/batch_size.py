@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from emo_llama_ros.frames import SECOND_NS
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception.clips import SECOND_NS
 
 
 class BatchSize:

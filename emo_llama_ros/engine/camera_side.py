@@ -76,5 +76,7 @@ class CameraSide:
             latency_ms={**live.latency_ms, **self.handover.percentiles_ms()},
             last_bad_image=self.last_bad_image or live.last_bad_image,
             converter=live.converter,
+            frames_with_faces=live.frames_with_faces,
+            remarks=frames.remarks,
             **more,
         )

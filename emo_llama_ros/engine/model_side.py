@@ -27,10 +27,9 @@ from emo_llama_ros.engine.scheduler import LabelJob, ReasoningJob, Scheduler
 from emo_llama_ros.errors import BadImage, EmoError
 from emo_llama_ros.estimate import StageTiming, Status
 from emo_llama_ros.faces.analyzer import make_analyzer
-from emo_llama_ros.frames import Frame, RawFrame
+from emo_llama_ros.frames import SECOND_NS, Frame, RawFrame
 from emo_llama_ros.images.converter import make_converter
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception.clips import SECOND_NS
 from emo_llama_ros.perception.perception import Observation, Perception
 
 logger = logging.getLogger(__name__)
@@ -152,7 +151,7 @@ class ModelSide:
                 if clip is None:
                     who = f"with the id '{question.face_id}'" if question.face_id else "in view"
                     refusal = f"There is nobody {who}."
-                elif silent_s > self._options.camera_timeout_s:
+                elif silent_s > max(self._options.camera_timeout_s, self._perception.interval.gap_ns(0) / SECOND_NS):
                     refusal = f"The camera has given no frame for {silent_s:.0f} s, so there is nobody to look at."
                 else:
                     self._scheduler.ask(LabelJob(clip, now, question, ticket))
@@ -189,6 +188,7 @@ class ModelSide:
             last_bad_image=self._trouble,
             busy_s=(time.monotonic_ns() - min(since_ns)) / 1e9 if since_ns else 0.0,
             converter=f"{self._converter.name}. {self._converter.reason}",
+            frames_with_faces=self._perception.frames_with_faces if self._perception is not None else 0,
         )
 
     def stop(self, timeout_s: float) -> bool:

@@ -8,6 +8,7 @@ camera that does not wait.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from emo_llama_ros.backends.backend import Backend, LabelAnswer
 from emo_llama_ros.backends.registry import make_backend
@@ -18,11 +19,12 @@ from emo_llama_ros.errors import BadImage
 from emo_llama_ros.estimate import Estimate, Status
 from emo_llama_ros.faces.analyzer import make_analyzer
 from emo_llama_ros.faces.face import FaceAnalyzer
-from emo_llama_ros.frames import RawFrame
+from emo_llama_ros.frames import SECOND_NS, RawFrame
 from emo_llama_ros.images.converter import make_converter
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception.clips import SECOND_NS, Clip, FrameGate, StampGrid
+from emo_llama_ros.perception.clips import Clip
 from emo_llama_ros.perception.perception import Perception
+from emo_llama_ros.perception.stamps import CaptureTimes, FrameGate, StampGrid
 
 
 class OfflineEngine:
@@ -34,6 +36,8 @@ class OfflineEngine:
         self._backend = backend or make_backend(options)
         self._analyzer = analyzer
         self._converter = make_converter(options)
+        self._times = CaptureTimes()
+        self._restamped = ""
         self._gate = FrameGate(options)
         self._reasoning_turns: dict[str, StampGrid] = {}
         self._frames: Counter[str] = Counter()
@@ -62,6 +66,8 @@ class OfflineEngine:
         A frame that cannot be decoded is counted, and brings none.
         """
         self._frames["received"] += 1
+        raw = replace(raw, stamp_ns=self._times.of(raw.stamp_ns, raw.received_ns))
+        self._restamped = self._restamped or self._times.remark()
         verdict = self._gate.judge(raw.stamp_ns)
         if self._gate.jumped:
             self._frames["clock_jumps"] += 1
@@ -106,6 +112,9 @@ class OfflineEngine:
             people=self._people,
             latency_ms=self._latencies.percentiles_ms(),
             last_bad_image=self._last_bad_image,
+            converter=f"{self._converter.name}. {self._converter.reason}",
+            frames_with_faces=self._perception.frames_with_faces if self._loaded else 0,
+            remarks=tuple(filter(None, (self._restamped, self._gate.remark()))),
         )
 
     def _answer(self, clips: list[Clip]) -> list[Estimate]:

@@ -24,8 +24,9 @@ import numpy as np
 from emo_llama_ros.backends.backend import LabelAnswer
 from emo_llama_ros.engine.api import Question
 from emo_llama_ros.estimate import Estimate
+from emo_llama_ros.frames import SECOND_NS
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception.clips import SECOND_NS, Clip
+from emo_llama_ros.perception.clips import Clip
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 
 from emo_llama_ros.evidence import Evidence, Trend
 from emo_llama_ros.faces.face import Face, QualityFlaw
-from emo_llama_ros.perception.clips import SECOND_NS, Clip
+from emo_llama_ros.frames import SECOND_NS
+from emo_llama_ros.perception.clips import Clip
 
 MIN_INTENSITY = 0.1
 """Weaker movement is not stated; a unit begins and ends where it crosses this."""

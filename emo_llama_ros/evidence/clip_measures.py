@@ -10,8 +10,9 @@ from emo_llama_ros.estimate import NAN
 from emo_llama_ros.evidence import ClipFacts, Evidence, Phase, phases_of
 from emo_llama_ros.evidence.action_units import MEASURED, NEEDS_BASELINE, is_readable, measured_units
 from emo_llama_ros.faces.face import Face, FloatArray, QualityFlaw
+from emo_llama_ros.frames import SECOND_NS
 from emo_llama_ros.labels import RAF_DB
-from emo_llama_ros.perception.clips import SECOND_NS, Clip
+from emo_llama_ros.perception.clips import Clip
 
 HALF_LIFE_S = 0.4
 """A face this much older than the newest counts half as much: recent enough to follow an onset within a second,

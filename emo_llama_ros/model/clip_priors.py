@@ -11,9 +11,10 @@ from emo_llama_ros.errors import EmoError
 from emo_llama_ros.evidence.action_units import is_readable, unit_intensities
 from emo_llama_ros.evidence.priors import IBUG_68, UNIT_NUMBERS, crop_coordinates, evidence_vector
 from emo_llama_ros.faces.face import Face, FloatArray
+from emo_llama_ros.frames import SECOND_NS
 from emo_llama_ros.model.configuration import FaceConfig
 from emo_llama_ros.model.face_mining import FacePriors
-from emo_llama_ros.perception.clips import SECOND_NS, Clip
+from emo_llama_ros.perception.clips import Clip
 
 FRAME_EVIDENCE_NAMES: tuple[str, ...] = (*(f"au{number}" for number in UNIT_NUMBERS), "has_baseline", "age_s")
 """What is measured in one frame: intensities of action units as in `faces.priors`, 1 with a baseline and 0 without, and

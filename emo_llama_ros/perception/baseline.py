@@ -6,9 +6,9 @@ from collections import deque
 from statistics import median
 
 from emo_llama_ros.faces.face import Face, QualityFlaw
+from emo_llama_ros.frames import SECOND_NS
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception.clips import SECOND_NS
 
 MIN_NEUTRAL = 0.6
 """Probability of neutral from which the network's reading counts as a neutral face."""

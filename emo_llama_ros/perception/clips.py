@@ -11,9 +11,9 @@ from collections import deque
 from dataclasses import dataclass
 
 from emo_llama_ros.faces.face import Face, QualityFlaw
+from emo_llama_ros.frames import SECOND_NS
 from emo_llama_ros.options import Options
-
-SECOND_NS = 1_000_000_000
+from emo_llama_ros.perception.stamps import FrameInterval, StampGrid
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,65 +43,6 @@ class Clip:
         return self.faces[-1].flaws
 
 
-class StampGrid:
-    """Divides time into cells of `period_ns` and tells when a stamp enters a cell later than all before."""
-
-    def __init__(self, period_ns: int) -> None:
-        self.period_ns = max(1, period_ns)
-        self._cell: int | None = None
-
-    def enters(self, stamp_ns: int) -> bool:
-        """Return whether `stamp_ns` lies in a new cell, and remember that cell."""
-        if not self.would_enter(stamp_ns):
-            return False
-        self._cell = stamp_ns // self.period_ns
-        return True
-
-    def would_enter(self, stamp_ns: int) -> bool:
-        """Return whether `stamp_ns` lies in a new cell."""
-        return self._cell is None or stamp_ns // self.period_ns > self._cell
-
-    def reset(self) -> None:
-        """Forget the last cell: the next stamp enters one."""
-        self._cell = None
-
-
-class FrameGate:
-    """Lets through as many frames as `analysis_rate_hz` (or the clips themselves) ask for, in the order of time.
-
-    A jump in either direction by more than `max_gap_s` tells the caller to flush, because nothing before it belongs
-    to what follows.
-    """
-
-    def __init__(self, options: Options) -> None:
-        rate_hz = max(options.analysis_rate_hz, options.clip_frames / options.clip_s)
-        self._grid = StampGrid(round(SECOND_NS / rate_hz))
-        self._max_gap_ns = round(options.max_gap_s * SECOND_NS)
-        self._last_ns: int | None = None
-        self.jumped = False
-        """Whether the last stamp lay more than `max_gap_s` away from the one before."""
-
-    def judge(self, stamp_ns: int) -> str:
-        """Return "wanted", "skipped" (more than the rate asks for) or "old_stamp" (it stands still or goes back).
-
-        Sets `jumped`.
-        """
-        last = self._last_ns
-        self.jumped = last is not None and abs(stamp_ns - last) > self._max_gap_ns
-        if self.jumped:
-            self._grid.reset()
-        elif last is not None and stamp_ns <= last:
-            return "old_stamp"
-        self._last_ns = stamp_ns
-        return "wanted" if self._grid.enters(stamp_ns) else "skipped"
-
-    def reset(self) -> None:
-        """Forget the past: the next frame is wanted and no jump."""
-        self._grid.reset()
-        self._last_ns = None
-        self.jumped = False
-
-
 @dataclass(slots=True)
 class _Window:
     """The keyframes of one track."""
@@ -116,7 +57,9 @@ class _Window:
 class ClipWindows:
     """Collects the keyframes of every track and cuts a clip when one is due."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, interval: FrameInterval | None = None) -> None:
+        """Make windows for frames that come at this `interval`."""
+        self._interval = interval or FrameInterval()
         self._length = options.clip_frames
         self._clip_ns = round(options.clip_s * SECOND_NS)
         self._first_after_ns = round(options.clip_min_s * SECOND_NS)
@@ -140,7 +83,8 @@ class ClipWindows:
         window.frames.append((stamp_ns, face))
         while window.frames[0][0] <= stamp_ns - self._clip_ns:
             window.frames.popleft()
-        if stamp_ns - window.first_ns < self._first_after_ns:
+        # Where the next frame is further away than clip_min_s, the first is all there is to go by.
+        if stamp_ns - window.first_ns < self._first_after_ns and self._interval.ns < self._first_after_ns:
             return False
         return window.labels.enters(stamp_ns)
 
@@ -163,7 +107,7 @@ class ClipWindows:
     def _window(self, face_id: str, stamp_ns: int) -> _Window:
         """Return the window of somebody seen now: a gap of more than `max_gap_s` empties it, so no clip spans one."""
         window = self._windows.get(face_id)
-        if window is None or stamp_ns - window.newest_ns > self._max_gap_ns:
+        if window is None or stamp_ns - window.newest_ns > self._interval.gap_ns(self._max_gap_ns):
             window = self._windows[face_id] = self._open(stamp_ns)
         window.newest_ns = stamp_ns
         return window

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emo_llama_ros.faces.face import Face, FaceAnalyzer
-from emo_llama_ros.frames import Frame
+from emo_llama_ros.frames import SECOND_NS, Frame
 from emo_llama_ros.options import Options
 from emo_llama_ros.perception.baseline import Baselines
-from emo_llama_ros.perception.clips import SECOND_NS, Clip, ClipWindows, StampGrid
+from emo_llama_ros.perception.clips import Clip, ClipWindows
+from emo_llama_ros.perception.stamps import FrameInterval, StampGrid
 from emo_llama_ros.perception.tracking import Tracker
 
 
@@ -35,17 +36,21 @@ class Perception:
 
     def __init__(self, options: Options, analyzer: FaceAnalyzer) -> None:
         self._analyzer = analyzer
-        self._tracker = Tracker(options)
+        self.interval = FrameInterval()
+        self._tracker = Tracker(options, self.interval)
         self._baselines = Baselines(options)
-        self._windows = ClipWindows(options)
+        self._windows = ClipWindows(options, self.interval)
         self._nobody = StampGrid(round(SECOND_NS / options.label_rate_hz))
         self._frame_id = ""
         self._sizes: dict[str, float] = {}
+        self.frames_with_faces = 0
 
     def observe(self, frame: Frame) -> Observation:
         """Analyze one frame; frames must come in the order of their stamps."""
         self._frame_id = frame.frame_id
+        self.interval.add(frame.stamp_ns)
         faces = self._analyzer.find(frame.rgb)
+        self.frames_with_faces += bool(faces)
         people = dict(self._tracker.update(frame.stamp_ns, faces))
         ended = tuple(self._tracker.ended())
         for face_id in ended:

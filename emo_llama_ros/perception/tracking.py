@@ -11,13 +11,14 @@ import random
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import gcd
 
 import numpy as np
 
 from emo_llama_ros.faces.face import Box, Face, FloatArray
-from emo_llama_ros.frames import RgbImage
+from emo_llama_ros.frames import SECOND_NS, RgbImage
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception.clips import SECOND_NS
+from emo_llama_ros.perception.stamps import FrameInterval
 
 HITS_TO_BIRTH = 2
 """A face seen only once may be a false find."""
@@ -37,6 +38,7 @@ _FORBIDDEN = 1e6
 # No vowels, so that no id is a word; no characters that look alike.
 _FIRST, _OTHERS = "bcdfghjkmnpqrtvwxz", "23456789bcdfghjkmnpqrtvwxz"
 _ID_LENGTH = 5
+_ALL_IDS = len(_FIRST) * len(_OTHERS) ** (_ID_LENGTH - 1)
 
 
 @dataclass(slots=True)
@@ -72,19 +74,21 @@ class _Track:
 class Tracker:
     """Assigns faces to people; call `update` for every analyzed frame in the order of stamps.
 
-    A person gets an id at the second sighting and keeps it while hidden for less than `track_memory_s`. The same seed
-    and the same faces give the same ids; seed 0 draws others in every session.
+    A person gets an id at the second sighting and keeps it while hidden for less than `track_memory_s`. Where frames
+    are further apart than `max_gap_s`, the first sighting has to do, and a track lasts until the next frame. The same
+    seed and the same faces give the same ids; seed 0 draws others in every session.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, interval: FrameInterval | None = None) -> None:
+        """Make a tracker for frames that come at this `interval`."""
+        self._interval = interval or FrameInterval()
         self._memory_ns = round(options.track_memory_s * SECOND_NS)
         self._candidate_ns = min(self._memory_ns, round(CANDIDATE_MEMORY_S * SECOND_NS))
-        self._longest_gap_ns = max(self._memory_ns, round(options.max_gap_s * SECOND_NS))
+        self._max_gap_ns = round(options.max_gap_s * SECOND_NS)
         self._max_faces = options.max_faces
-        self._random = random.Random(options.seed or secrets.randbits(64))
+        self._ids = _Ids(random.Random(options.seed or secrets.randbits(64)))
         self._tracks: list[_Track] = []
         self._ended: list[str] = []
-        self._used: set[str] = set()
 
     def update(self, stamp_ns: int, faces: Sequence[Face]) -> list[tuple[str, Face]]:
         """Return the followed people who are visible in this frame, with their faces, the largest first."""
@@ -99,7 +103,9 @@ class Tracker:
         for track in [t for t in self._tracks if stamp_ns - t.stamp_ns > self._memory_of(t)]:
             self._end(track)
         for number in sorted(set(range(len(faces))) - pairs.keys(), key=lambda n: -faces[n].box.width):
-            self._begin(stamp_ns, faces[number].box, colours[number])
+            begun = self._begin(stamp_ns, faces[number].box, colours[number])
+            if begun is not None:
+                pairs[number] = begun
         people = [(track.face_id, faces[number]) for number, track in pairs.items() if track.born]
         return sorted(people, key=lambda person: -person[1].box.width)
 
@@ -114,11 +120,12 @@ class Tracker:
 
     def _expire(self, stamp_ns: int) -> None:
         """End the tracks that no face of this frame may belong to."""
+        longest_gap_ns = max(self._memory_ns, self._interval.gap_ns(self._max_gap_ns))
         for track in list(self._tracks):
             absent = stamp_ns - track.stamp_ns
             # A track from the future belongs to a clock that jumped back; a track that was seen in the last frame
             # was not hidden, unless frames stopped coming.
-            if absent < 0 or absent > (self._memory_of(track) if track.hidden else self._longest_gap_ns):
+            if absent < 0 or absent > (self._memory_of(track) if track.hidden else longest_gap_ns):
                 self._end(track)
 
     def _memory_of(self, track: _Track) -> int:
@@ -148,21 +155,35 @@ class Tracker:
             if costs[row, column] < _FORBIDDEN
         }
 
-    def _begin(self, stamp_ns: int, box: Box, colours: FloatArray) -> None:
+    def _begin(self, stamp_ns: int, box: Box, colours: FloatArray) -> _Track | None:
         if len(self._tracks) >= self._max_faces:
             smallest = min(self._tracks, key=lambda track: track.width)
             if box.width < REPLACES_WHEN_WIDER * smallest.width:
-                return
+                return None
             self._end(smallest)
         nowhere = np.zeros(2, np.float32)
-        self._tracks.append(_Track(self._new_id(), stamp_ns, _centre(box), box.width, nowhere, colours.copy()))
+        track = _Track(self._ids.draw(), stamp_ns, _centre(box), box.width, nowhere, colours.copy())
+        if self._interval.ns > self._max_gap_ns:
+            track.hits = HITS_TO_BIRTH
+        self._tracks.append(track)
+        return track
 
-    def _new_id(self) -> str:
-        while True:
-            draw = self._random.choice(_FIRST) + "".join(self._random.choices(_OTHERS, k=_ID_LENGTH - 1))
-            if draw not in self._used:
-                self._used.add(draw)
-                return draw
+
+class _Ids:
+    """Draws ids that look random and do not repeat: equal steps around a circle of all, so none need be remembered."""
+
+    def __init__(self, generator: random.Random) -> None:
+        self._number = generator.randrange(_ALL_IDS)
+        self._step = next(n for n in iter(lambda: generator.randrange(1, _ALL_IDS), None) if gcd(n, _ALL_IDS) == 1)
+
+    def draw(self) -> str:
+        self._number = (self._number + self._step) % _ALL_IDS
+        rest, first = divmod(self._number, len(_FIRST))
+        letters = [_FIRST[first]]
+        for _ in range(_ID_LENGTH - 1):
+            rest, letter = divmod(rest, len(_OTHERS))
+            letters.append(_OTHERS[letter])
+        return "".join(letters)
 
 
 def _cost(track: _Track, stamp_ns: int, box: Box, colours: FloatArray) -> float:

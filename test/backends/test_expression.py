@@ -13,9 +13,10 @@ from emo_llama_ros.evidence.action_units import measured_units
 from emo_llama_ros.evidence.clip_measures import HALF_LIFE_S, clip_scores
 from emo_llama_ros.faces.face import Box, Face, QualityFlaw
 from emo_llama_ros.faces.measures import NAMES
+from emo_llama_ros.frames import SECOND_NS
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception.clips import SECOND_NS, Clip
+from emo_llama_ros.perception.clips import Clip
 
 NEUTRAL_FACE = {
     "mouth_width": 0.8,

@@ -1,5 +1,6 @@
 import itertools
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emo_llama_ros.engine.admission import Admission
-from emo_llama_ros.frames import RawFrame
+from emo_llama_ros.frames import SECOND_NS, RawFrame
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception.clips import SECOND_NS
 
 
 def frame(seconds):
@@ -117,3 +117,21 @@ def test_every_frame_is_accounted_for(steps):
         while admission.done("used") is not None:
             pass
     assert admission.received == account(admission)
+
+
+@pytest.mark.parametrize("field", ["frame_id", "encoding"])
+def test_a_frame_with_an_endless_name_is_refused(field):
+    admission = Admission(Options())
+    assert admission.admit(replace(frame(1), **{field: "x" * 10**6})) == (None, False)
+    assert admission.account().drops == {"bad_image": 1}
+
+
+def test_frames_that_are_stamped_alike_are_timed_by_their_arrival_and_a_remark_says_so():
+    admission = Admission(Options())
+    for number in range(40):
+        now, _ = admission.admit(replace(frame(1000), received_ns=round((5 + number / 10) * SECOND_NS)))
+        if now is not None:
+            last = now.stamp_ns
+            admission.done("used")
+    assert last == pytest.approx(1003.9 * SECOND_NS)
+    assert "same stamp" in admission.account().remarks[0]

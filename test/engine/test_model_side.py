@@ -261,7 +261,7 @@ def test_a_question_whose_time_is_over_is_refused_and_frees_the_model(scene):
 def test_nobody_is_asked_about_a_picture_of_the_past(scene):
     view = scene(camera_timeout_s=0.1)
     view.show(1, frames=2)
-    time.sleep(0.15)
+    time.sleep(0.3)
     refusals = []
     view.engine.ask(Question(), refusals.append, refusals.append, refusals.append)
     assert "no frame for" in refusals[0]

@@ -11,8 +11,9 @@ from emo_llama_ros.backends.backend import LabelAnswer
 from emo_llama_ros.engine.api import Question, unexplained_clips
 from emo_llama_ros.engine.scheduler import LabelJob, ReasoningJob, Scheduler
 from emo_llama_ros.faces.face import Box, Face
+from emo_llama_ros.frames import SECOND_NS
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception.clips import SECOND_NS, Clip
+from emo_llama_ros.perception.clips import Clip
 
 STEPS = ["submit", "ask", "take", "settle", "end", "forget", "flush", "wipe", "pass", "close"]
 

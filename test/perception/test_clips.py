@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from emo_llama_ros.faces.face import Box, Face, QualityFlaw
+from emo_llama_ros.frames import SECOND_NS
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception.clips import SECOND_NS, ClipWindows, FrameGate, StampGrid
+from emo_llama_ros.perception.clips import ClipWindows
 
 
 def face(flaws=QualityFlaw.NONE):
@@ -19,47 +20,6 @@ def play(windows, until_s, rate_hz=30.0, start_s=0.0, face_id="a"):
     count = round((until_s - start_s) * rate_hz)
     stamps = [start_s + i / rate_hz for i in range(count)]
     return [t for t in stamps if windows.add(face_id, seconds(t), face())]
-
-
-class TestStampGrid:
-    def test_the_first_stamp_of_every_cell_enters_it(self):
-        grid = StampGrid(100)
-        assert [grid.enters(t) for t in (5, 50, 100, 199, 420)] == [True, False, True, False, True]
-
-    def test_a_stamp_that_goes_back_enters_nothing(self):
-        grid = StampGrid(100)
-        assert grid.enters(500)
-        assert not grid.enters(300)
-
-
-class TestFrameGate:
-    def test_thirty_hertz_are_thinned_to_the_analysis_rate(self):
-        gate = FrameGate(Options(analysis_rate_hz=10.0))
-        verdicts = [gate.judge(seconds(i / 30)) for i in range(300)]
-        assert verdicts.count("wanted") == 100
-        assert verdicts.count("skipped") == 200
-
-    def test_clips_that_need_more_frames_raise_the_rate(self):
-        gate = FrameGate(Options(analysis_rate_hz=1.0, clip_s=1.0, clip_frames=15))
-        assert [gate.judge(seconds(i / 30)) for i in range(30)].count("wanted") == 15
-
-    def test_repeated_zero_and_backward_stamps_are_old(self):
-        gate = FrameGate(Options())
-        assert [gate.judge(t) for t in (0, 0, seconds(0.5), seconds(0.4))] == [
-            "wanted",
-            "old_stamp",
-            "wanted",
-            "old_stamp",
-        ]
-
-    @pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
-    def test_a_jump_of_the_clock_is_told_and_the_frame_is_wanted(self, jump_s):
-        gate = FrameGate(Options())
-        gate.judge(seconds(5000))
-        assert gate.judge(seconds(5000 + jump_s)) == "wanted"
-        assert gate.jumped
-        gate.judge(seconds(5000 + jump_s + 0.1))
-        assert not gate.jumped
 
 
 class TestClipWindows:

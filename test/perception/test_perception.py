@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from emo_llama_ros.faces.face import Box, Face, HeadPose
-from emo_llama_ros.frames import Frame
+from emo_llama_ros.frames import SECOND_NS, Frame
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception.clips import SECOND_NS
 from emo_llama_ros.perception.perception import Perception
 
 RATE_HZ = 10.0
@@ -41,11 +40,11 @@ class Scene:
         self.analyzer, self.number = Analyzer(), 0
         self.perception = Perception(Options(seed=1, **options), self.analyzer)
 
-    def show(self, people, seconds):
+    def show(self, people, seconds, rate_hz=RATE_HZ):
         """Return what each frame brought."""
         seen = []
-        for _ in range(round(seconds * RATE_HZ)):
-            stamp_ns = round((100 + self.number / RATE_HZ) * SECOND_NS)
+        for _ in range(round(seconds * rate_hz)):
+            stamp_ns = round((100 + self.number / rate_hz) * SECOND_NS)
             seen.append(self.perception.observe(Frame(stamp_ns, "camera", np.full((8, 8, 3), people, np.uint8))))
             self.number += 1
         return seen
@@ -113,3 +112,33 @@ def test_the_largest_face_is_the_one_to_ask_about():
     assert scene.perception.clip_of().face_id == people[0][0]
     assert scene.perception.clip_of(people[2][0]).face_id == people[2][0]
     assert scene.perception.clip_of("nobody") is None
+
+
+@pytest.mark.parametrize("rate_hz", [1.5, 1.0, 0.9, 0.5, 0.2, 0.05, 0.01])
+def test_a_slow_camera_gives_an_estimate_of_each_person_with_nearly_every_frame(rate_hz):
+    seen = Scene().show(2, seconds=12 / rate_hz, rate_hz=rate_hz)
+    ids = [{clip.face_id for clip in frame.due} for frame in seen]
+    assert all(len(people) == 2 for people in ids[2:])
+    assert ids[-1] == ids[3], "who stays in view keeps their id"
+
+
+def test_someone_who_comes_between_two_frames_of_a_slow_camera_is_estimated_at_once():
+    scene = Scene()
+    scene.show(0, seconds=20, rate_hz=0.2)
+    assert len(scene.show(1, seconds=5, rate_hz=0.2)[0].due) == 1
+
+
+def test_nobody_in_view_of_a_slow_camera_is_said_with_every_frame():
+    scene = Scene()
+    scene.show(1, seconds=20, rate_hz=0.2)
+    assert all(seen.nobody for seen in scene.show(0, seconds=20, rate_hz=0.2)[1:])
+
+
+def test_an_analysis_rate_of_one_hertz_is_slow_but_works():
+    """Frames of a camera at 30 Hz are then a little more or less than a second apart."""
+    scene, stamps = Scene(), [100 + n + (n % 2) / 30 for n in range(20)]
+    seen = [
+        scene.perception.observe(Frame(round(stamp * SECOND_NS), "camera", np.ones((8, 8, 3), np.uint8)))
+        for stamp in stamps
+    ]
+    assert all(frame.due for frame in seen[2:])

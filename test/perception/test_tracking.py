@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import random
 import re
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from emo_llama_ros.faces.face import Box, Face
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception.tracking import Tracker
+from emo_llama_ros.perception.tracking import Tracker, _Ids
 
 MS = 1_000_000
 RED, BLUE = (200, 60, 60), (60, 60, 200)
@@ -206,3 +208,17 @@ def test_nobody_is_in_two_places_and_every_end_had_a_birth(frames) -> None:
         seen |= set(ids)
         gone |= set(tracker.ended())
         assert gone <= seen
+
+
+def test_nothing_is_kept_of_the_candidates_that_came_and_went(make_face) -> None:
+    tracker = Tracker(Options(seed=7))
+    size = len(pickle.dumps(tracker))
+    for step in range(3000):
+        tracker.update(step * 1000 * MS, [make_face(100 if step % 2 else 500)] if step % 3 else [])
+    tracker.update(3000 * 1000 * MS, [])
+    assert len(pickle.dumps(tracker)) < size + 200
+
+
+def test_ids_do_not_repeat_in_a_hundred_thousand(make_face) -> None:
+    ids = _Ids(random.Random(7))
+    assert len({ids.draw() for _ in range(100_000)}) == 100_000

@@ -9,9 +9,8 @@ import numpy as np
 
 from emo_llama_ros.data.datasets.sample import Sample
 from emo_llama_ros.errors import BadData, BadRecording
-from emo_llama_ros.frames import Frame
+from emo_llama_ros.frames import SECOND_NS, Frame
 from emo_llama_ros.images.files import count_frames, is_hidden, medium_of, open_video, read_picture, shown, video_fps
-from emo_llama_ros.perception.clips import SECOND_NS
 
 FRAME_FOLDER_FPS = 25.0
 """Assumed rate of frame folders: none of the datasets states one, and film has 24 to 30."""

@@ -14,10 +14,11 @@ from emo_llama_ros.evidence.action_units import MEASURED, NEEDS_BASELINE
 from emo_llama_ros.evidence.clip_measures import measure, ranked, weighted_scores
 from emo_llama_ros.evidence.priors import IBUG_68, UNIT_NUMBERS
 from emo_llama_ros.faces.face import Face, FloatArray
+from emo_llama_ros.frames import SECOND_NS
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.model.clip_priors import EXPRESSION_FLOOR, FRAME_EVIDENCE_NAMES, frame_evidence
 from emo_llama_ros.model.face_mining import FacePriors
-from emo_llama_ros.perception.clips import SECOND_NS, Clip
+from emo_llama_ros.perception.clips import Clip
 
 MAX_PHASES = 4
 """Clips with more changes keep the newest; at 8 frames there cannot be more."""

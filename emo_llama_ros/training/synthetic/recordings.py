@@ -17,12 +17,12 @@ from emo_llama_ros.evidence.priors import IBUG_68, crop_coordinates
 from emo_llama_ros.faces.face import Box, Face, FaceAnalyzer, HeadPose, QualityFlaw
 from emo_llama_ros.faces.measures import NAMES
 from emo_llama_ros.faces.pose import frontal
-from emo_llama_ros.frames import RgbImage
+from emo_llama_ros.frames import SECOND_NS, RgbImage
 from emo_llama_ros.install.fetch import media_file
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.options import Options
 from emo_llama_ros.perception.baseline import Baselines
-from emo_llama_ros.perception.clips import SECOND_NS, Clip
+from emo_llama_ros.perception.clips import Clip
 from emo_llama_ros.training.synthetic import readings, trajectories
 from emo_llama_ros.training.synthetic.clips import ClueClips, clue_clips
 from emo_llama_ros.training.synthetic.trajectories import clip_labels

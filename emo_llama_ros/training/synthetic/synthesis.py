@@ -12,8 +12,9 @@ from emo_llama_ros.faces.analyzer import box_of
 from emo_llama_ros.faces.face import Face, FloatArray, QualityFlaw
 from emo_llama_ros.faces.measures import measure
 from emo_llama_ros.faces.pose import frontal
+from emo_llama_ros.frames import SECOND_NS
 from emo_llama_ros.options import Options
-from emo_llama_ros.perception.clips import SECOND_NS, Clip
+from emo_llama_ros.perception.clips import Clip
 from emo_llama_ros.training.synthetic import activation, face_model, readings, trajectories
 from emo_llama_ros.training.synthetic.activation import UNITS
 from emo_llama_ros.training.synthetic.clips import ClueClips, clue_clips
