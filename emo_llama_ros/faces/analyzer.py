@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,12 +25,27 @@ from emo_llama_ros.frames import RgbImage
 from emo_llama_ros.install.fetch import model_file
 from emo_llama_ros.options import Options
 
+logger = logging.getLogger(__name__)
+
 
 def make_analyzer(options: Options) -> FaceAnalyzer:
     """Return the analyzer that `options.analyzer` names.
 
-    Raises MissingModel or MissingDependency when a file or package that it needs is not there.
+    Warns when a user's expression network disagrees with the sample faces, where those were fetched. Raises
+    MissingModel or MissingDependency when a file or package that it needs is not there.
     """
+    analyzer = build_analyzer(options)
+    if options.expression_model:
+        from emo_llama_ros.faces.sample_check import label_disagreement
+
+        doubt = label_disagreement(analyzer)
+        if doubt:
+            logger.warning(doubt)
+    return analyzer
+
+
+def build_analyzer(options: Options) -> FaceAnalyzer:
+    """Return the analyzer as `make_analyzer` does, without a look at the sample faces."""
     if options.analyzer == "insightface":
         from emo_llama_ros.faces.insightface import InsightFaceAnalyzer
 

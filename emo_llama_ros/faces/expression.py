@@ -35,8 +35,8 @@ _LOG_FLOOR = 1e-6
 class Reading:
     """What a network says about a face."""
 
-    probabilities: FloatArray
-    """(7,) in the order of labels.RAF_DB, sums to 1."""
+    probabilities: FloatArray | None
+    """(7,) in the order of labels.RAF_DB, sums to 1; None where the network gave no usable numbers."""
     embedding: FloatArray | None
     """(E,) features for the language model; None where the network gives none."""
     valence: float = NAN

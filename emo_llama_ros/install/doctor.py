@@ -49,6 +49,8 @@ def core_findings(options: Options) -> Iterator[Finding]:
     yield _package("opencv", "cv2", "opencv-python-headless")
     yield _package("ai-edge-litert", "ai_edge_litert")
     yield from _networks(options)
+    if options.expression_model:
+        yield _expression_model(options)
     yield _converter(options)
     yield _language_model()
     yield _memory()
@@ -85,6 +87,21 @@ def _networks(options: Options) -> Iterator[Finding]:
         yield Finding(Level.FAIL, "face networks", missing[0], "run `emo_llama fetch`")
     else:
         yield Finding(Level.OK, "face networks", f"{len(names)} files, checksums right")
+
+
+def _expression_model(options: Options) -> Finding:
+    """Load the user's network, and look at what it makes of the sample faces."""
+    from emo_llama_ros.faces.analyzer import build_analyzer, make_expression_reader
+    from emo_llama_ros.faces.sample_check import label_disagreement
+
+    try:
+        notes = getattr(make_expression_reader(options), "notes", ())
+        doubt = label_disagreement(build_analyzer(options))
+    except EmoError as error:
+        return Finding(Level.FAIL, "expression network", str(error))
+    if doubt:
+        return Finding(Level.WARN, "expression network", doubt)
+    return Finding(Level.OK, "expression network", " ".join([f"{options.expression_model}.", *notes]))
 
 
 def _converter(options: Options) -> Finding:
