@@ -6,6 +6,7 @@ incomplete file is refused where decoders would fill the rest with grey.
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 
@@ -61,15 +62,31 @@ def _decoded_jpeg(payload: memoryview) -> np.ndarray | None:
     file = jpeg.tidy(payload, structure)
     if structure.ended:
         return _decoded(file)
-    # Nothing in a file says how long a scan is. When more bits behind it change the picture, it was still going on.
-    pixels, more = (_decoded(memoryview(b"".join((file, tail, jpeg.END)))) for tail in (b"", _MORE_BITS))
-    if pixels is None or more is None:
-        return None
-    changed = np.flatnonzero((pixels != more).reshape(structure.height, -1).any(axis=1))
-    whole = structure.height - LOST_ROWS * structure.height
-    if not structure.complete or (changed.size and changed[0] < whole):
+    rows = _whole_rows(file) if structure.complete else 0
+    if rows < (1 - LOST_ROWS) * structure.height:
         raise _cut_off("JPEG", structure.width, structure.height, len(payload))
-    return pixels
+    return _decoded(memoryview(b"".join((file, jpeg.END))))
+
+
+def _whole_rows(file: memoryview) -> int:
+    """Return how many rows of a JPEG without end marker are all there.
+
+    Nothing in a file says how long a scan is. Where more bits behind it change the picture, it was still going on.
+    Decoded by Pillow, because OpenCV's decoder writes to the terminal about every surplus byte.
+    """
+    from PIL import Image  # few cameras need it
+
+    plain, more = (b"".join((file, tail, jpeg.END)) for tail in (b"", _MORE_BITS))
+    try:
+        with (
+            Image.open(io.BytesIO(plain), formats=("JPEG",)) as one,
+            Image.open(io.BytesIO(more), formats=("JPEG",)) as other,
+        ):
+            same = np.asarray(one) == np.asarray(other)
+    except Exception:  # plugins raise what they like at arbitrary bytes
+        return 0
+    changed = np.flatnonzero(~same.reshape(len(same), -1).all(axis=1))
+    return int(changed[0]) if changed.size else len(same)
 
 
 def _conversion(pixels: np.ndarray, kind: str, said: CompressedFormat) -> str | None:

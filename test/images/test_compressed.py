@@ -139,8 +139,10 @@ def test_a_cut_off_jpeg_is_refused_wherever_a_pixel_is_missing(data):
 
 @pytest.mark.parametrize("data", [JPEG, PROGRESSIVE], ids=["jpeg", "progressive"])
 @pytest.mark.parametrize("tail", [b"", b"\xff", bytes(64), b"\0\0\xff"], ids=["none", "half", "zeros", "padding"])
-def test_a_jpeg_without_its_end_marker_is_shown(data, tail):
+def test_a_jpeg_without_its_end_marker_is_shown(capfd, data, tail):
     assert np.array_equal(rgb(np.append(data[:-2], np.frombuffer(tail, np.uint8))), rgb(data))
+    if not tail.strip(b"\xff"):
+        assert capfd.readouterr().err == ""
 
 
 def test_a_jpeg_that_lacks_its_last_rows_is_shown_and_half_a_picture_is_not():
