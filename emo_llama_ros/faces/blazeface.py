@@ -16,6 +16,7 @@ import numpy.typing as npt
 from emo_llama_ros.faces.face import Box, FloatArray
 from emo_llama_ros.faces.litert import LiteRtNetwork
 from emo_llama_ros.frames import RgbImage
+from emo_llama_ros.images.bounds import LONGEST_SHAPE
 
 NETWORK_FILE = "face_detection_back.tflite"
 ANCHORS_PER_CELL = {16: 2, 32: 6}
@@ -63,7 +64,9 @@ class BlazeFace:
 
     def detect(self, rgb: RgbImage) -> list[Detection]:
         """Return the faces of an RGB uint8 image (H, W, 3), best score first, each once."""
-        tiled = max(rgb.shape[:2]) > TILED_FROM_PX
+        short, long = sorted(rgb.shape[:2])
+        # Beyond that shape the number of tiles has no bound, and no face fits into the short side.
+        tiled = TILED_FROM_PX < long <= LONGEST_SHAPE * short
         # Shrinking is the dearer part for large images, so it starts from halves that all searches share.
         zoom = 1
         while min(rgb.shape[:2]) >= 4 * zoom * self._size:

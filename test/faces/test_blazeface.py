@@ -48,6 +48,15 @@ def test_overlapping_finds_are_blended_by_score_and_others_kept() -> None:
     assert (far.box.x, far.score) == pytest.approx((50, 0.7))
 
 
+@pytest.mark.parametrize(("shape", "searches"), [((1, 10_000), 1), ((20_000, 3), 1), ((100, 3_200), 41)])
+def test_the_work_for_a_long_image_is_bounded(detector, monkeypatch, shape, searches) -> None:
+    searched = []
+    search = detector._search
+    monkeypatch.setattr(detector, "_search", lambda *of: searched.append(of) or search(*of))
+    detector.detect(np.zeros((*shape, 3), np.uint8))
+    assert len(searched) == searches
+
+
 @pytest.mark.parametrize(
     ("shape", "count"), [((1080, 1920), 2), ((1920, 1080), 2), ((720, 2560), 5), ((1500, 1500), 1)]
 )
