@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from typing import Any
 
 from emo_llama_ros.errors import BadParameter
@@ -194,7 +195,8 @@ def check(name: str, value: Any) -> Any:
     """Return `value` in the option's own type; raise BadParameter when name, type or range is wrong."""
     spec = _SPECS.get(name)
     if spec is None:
-        raise BadParameter(f"There is no parameter '{name}'.")
+        near = get_close_matches(name, _SPECS, n=1)
+        raise BadParameter(f"There is no parameter '{name}'" + (f"; did you mean '{near[0]}'?" if near else "."))
     if spec.type is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not spec.type:

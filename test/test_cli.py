@@ -62,7 +62,7 @@ def test_debug_shows_the_traceback(tmp_path, options, variables):
     ("arguments", "reason"),
     [
         (["--set", "clip_s"], "'clip_s' sets nothing; write NAME=VALUE."),
-        (["--set", "clips=1"], "There is no parameter 'clips'."),
+        (["--set", "clips=1"], "There is no parameter 'clips'; did you mean 'clip_s'?"),
         (["--set", "clip_s=long"], "Parameter 'clip_s' must be a float, not 'long'."),
         (["--set", "clip_s=99"], "Parameter 'clip_s' must be between 0.1 and 30 s, not 99."),
         (["--backend", "oracle"], "Parameter 'backend' must be one of"),
@@ -93,7 +93,7 @@ def test_an_unreadable_file_leaves_no_bag_behind(tmp_path):
 def test_files_become_a_bag_and_the_bag_a_report(tmp_path, media):
     made = emo_llama(
         "bag", media("single_face.mp4"), "--out", tmp_path / "bag", "--fps", 15, "--topic", "eye/image",
-        "--storage", "mcap", "--compressed", "--frame-id", "eye",
+        "--storage", "mcap", "--quality", 95, "--frame-id", "eye",
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     assert "36 frames" in made.stdout
@@ -110,3 +110,69 @@ def test_files_become_a_bag_and_the_bag_a_report(tmp_path, media):
     assert "/eye/image/compressed: 36 frames" in read.stdout
     assert "1 person" in read.stdout
     assert '"clip_min_s": 0.2' in (tmp_path / "out" / "report.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (
+            ["--set", "worker_nice=3"],
+            1,
+            "'worker_nice' changes nothing in an offline replay; leave it out or add --live",
+        ),
+        (["--set", "image_topic=/eye"], 1, "'image_topic' changes nothing in an offline replay; use --topic"),
+        (["--rate", "2"], 2, "--rate works with --live only"),
+        (["--live", "--thumbnails"], 2, "--thumbnails works offline only"),
+        (["--live", "--set", "image_transport=raw"], 2, "image_transport follows from the bag"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(tmp_path, arguments, code, reason):
+    done = emo_llama("replay", tmp_path, "--out", tmp_path / "out", *arguments)
+    assert done.returncode == code
+    assert reason in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bag_holds_jpeg_images_unless_raw_ones_are_asked_for(tmp_path, media):
+    sizes = {}
+    for name, arguments in {"jpeg": [], "small": ["--quality", 50], "raw": ["--raw"]}.items():
+        out = tmp_path / name
+        done = emo_llama("bag", media("single_face.jpg"), "--hold", 1, "--fps", 2, "--out", out, *arguments)
+        assert done.returncode == 0, done.stderr
+        with ImageBag(out) as bag:
+            topic = bag.choose()
+        assert topic.compressed is (name != "raw")
+        assert topic.name == "/camera/image_raw" + "/compressed" * (name != "raw")
+        sizes[name] = sum(p.stat().st_size for p in out.iterdir())
+    assert sizes["raw"] > 5 * sizes["jpeg"] > 5 * sizes["small"]
+    done = emo_llama("bag", media("single_face.jpg"), "--raw", "--quality", 90, "--out", tmp_path / "x")
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("name", ["take#1", "50%25 ?", os.fsdecode(b"caf\xe9"), "a:b"])
+def test_files_bags_and_results_may_have_any_name(tmp_path, media, name):
+    picture = tmp_path / f"{name}.jpg"
+    picture.write_bytes(media("single_face.jpg").read_bytes())
+    made = emo_llama("bag", picture, "--hold", 1, "--out", tmp_path / name)
+    assert made.returncode == 0, made.stderr
+    read = emo_llama("replay", tmp_path / name, "--out", tmp_path / f"{name} out", "--backend", "expression")
+    if "emo_llama fetch" in read.stderr:
+        pytest.skip(read.stderr)
+    assert read.returncode == 0, read.stderr
+    assert "10 frames" in read.stdout
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([picture.name, name, f"{name} out"])
+
+
+def test_what_could_not_be_read_and_an_empty_result_are_told(tmp_path, media):
+    made = emo_llama("bag", media("single_face.jpg"), "--hold", 0.3, "--out", tmp_path / "bag", "--storage", "mcap")
+    assert made.returncode == 0, made.stderr
+    (tmp_path / "bag" / "metadata.yaml").write_text("")
+    read = emo_llama("replay", tmp_path / "bag", "--out", tmp_path / "out", "--backend", "expression")
+    if "emo_llama fetch" in read.stderr:
+        pytest.skip(read.stderr)
+    assert read.returncode == 1
+    assert "Note: metadata.yaml cannot be understood; the files were read without it.\n" in read.stderr
+    assert (
+        "No estimate: The frames span 0.2 s, and a person gets a first estimate when seen for clip_min_s" in read.stderr
+    )
+    assert (tmp_path / "out" / "report.json").exists()

@@ -30,24 +30,32 @@ def bag(
     topic: Annotated[str, typer.Option(help="Topic of the images.")] = "/camera/image_raw",
     frame_id: Annotated[str, typer.Option(help="frame_id of the images.")] = "camera",
     storage: Annotated[Storage, typer.Option(help="Storage plugin of rosbag2.")] = Storage.sqlite3,
-    compressed: Annotated[bool, typer.Option("--compressed", help="Write JPEG images to TOPIC/compressed.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Write raw images to TOPIC; about ten times larger than JPEG ones.")
+    ] = False,
+    quality: Annotated[
+        int | None, typer.Option(help="Quality of the JPEG images; 90 if not given.", min=1, max=100)
+    ] = None,
 ) -> None:
-    """Turn videos, still images or a webcam into a rosbag2."""
+    """Turn videos, still images or a webcam into a rosbag2 of JPEG images on TOPIC/compressed, or raw ones on TOPIC."""
     from itertools import chain
 
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    from emo_llama_ros.images.files import shown
     from emo_llama_ros.recordings.bag_writer import BagWriter
-    from emo_llama_ros.recordings.media import file_frames, jpeg_frame, webcam_frames
+    from emo_llama_ros.recordings.media import JPEG_QUALITY, file_frames, jpeg_frame, webcam_frames
 
     if bool(files) == (webcam is not None):
         raise typer.BadParameter("Give either files or --webcam.")
+    if raw and quality is not None:
+        raise typer.BadParameter("--quality is that of JPEG images; leave out --raw.")
     if webcam is not None:
         frames = webcam_frames(webcam, fps, duration, frame_id)
     else:
         frames = file_frames(files or [], hold, fps, gap, frame_id)
-    name = "/" + topic.strip("/") + ("/compressed" if compressed else "")
+    name = "/" + topic.strip("/") + ("" if raw else "/compressed")
     first = next(frames, None)  # a file or camera that cannot be read shows before the bag is created
     if first is None:
         raise typer.BadParameter("These arguments give no frame.")
@@ -56,12 +64,12 @@ def bag(
     columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed} frames"), TimeElapsedColumn())
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with BagWriter(out, storage.value) as writer, bar as progress:
-        task = progress.add_task(f"Writing {out.name}:", total=None)
+        task = progress.add_task(f"Writing {shown(Path(out.name))}:", total=None)
         try:
             for last in chain([first], frames):
-                writer.write_image(name, jpeg_frame(last) if compressed else last)
+                writer.write_image(name, last if raw else jpeg_frame(last, quality or JPEG_QUALITY))
                 progress.advance(task)
         except KeyboardInterrupt:  # the usual end of a webcam recording
             progress.stop()
     seconds = (last.stamp_ns - first.stamp_ns) / 1e9
-    typer.echo(f"{out}: {writer.count} frames of {first.width}×{first.height}, {seconds:.1f} s on {name}")
+    typer.echo(f"{shown(out)}: {writer.count} frames of {first.width}×{first.height}, {seconds:.1f} s on {name}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,27 @@ import cv2
 from emo_llama_ros import __version__
 from emo_llama_ros.engine.api import EngineStats
 from emo_llama_ros.engine.offline import OfflineEngine
-from emo_llama_ros.errors import BadImage, BadRecording
+from emo_llama_ros.errors import BadImage, BadParameter, BadRecording
 from emo_llama_ros.estimate import Estimate, RegionOfInterest
 from emo_llama_ros.frames import RawFrame, RgbImage
 from emo_llama_ros.images.converter import make_converter
+from emo_llama_ros.images.files import shown
 from emo_llama_ros.options import Options
 from emo_llama_ros.recordings.bags import ImageBag, ImageTopic
-from emo_llama_ros.recordings.estimate_files import EstimateFiles, prepare_folder
+from emo_llama_ros.recordings.estimate_files import EstimateFiles, prepare_folder, published
 from emo_llama_ros.recordings.timeline import Recording, draw_timeline
 
 REPLAY_SEED = 1
 """Seed of the face ids where the options ask for random ones."""
+
+LIVE_ONLY = frozenset(
+    {
+        "image_topic", "image_transport", "input_reliability", "camera_timeout_s", "enabled", "deployment_context",
+        "medical_or_safety_reason", "max_rate_hz", "max_age_s", "on_demand", "skip_unchanged", "worker", "worker_nice",
+        "worker_timeout_s", "worker_max_restarts", "overlay",
+    }
+)  # fmt: skip
+"""Options of a camera that does not wait, of ROS and of the worker process: an offline replay has none of these."""
 
 _THUMBNAILS = 10
 _THUMBNAIL_PX = 96
@@ -49,6 +59,10 @@ class Replay:
     end_ns: int = 0
     wall_s: float = 0.0
     interrupted: bool = False
+    reason: str = ""
+    """Why there is no estimate; empty where there are some."""
+    notes: list[str] = field(default_factory=list)
+    """What of the bag could not be read, one sentence each."""
     stats: EngineStats = field(default_factory=EngineStats)
     estimates: list[Estimate] = field(default_factory=list)
 
@@ -78,6 +92,8 @@ class Replay:
             "model": self.model,
             "options": changed,
             "interrupted": self.interrupted,
+            "notes": self.notes,
+            "no_estimates_because": self.reason or None,
             "frames": {
                 "read": self.frames,
                 "used": stats.used,
@@ -102,6 +118,14 @@ class Replay:
         }
 
 
+def refuse_live_only(names: Iterable[str]) -> None:
+    """Raise BadParameter for the first option that would change nothing offline."""
+    for name in names:
+        if name in LIVE_ONLY:
+            instead = "use --topic" if name in ("image_topic", "image_transport") else "leave it out or add --live"
+            raise BadParameter(f"Parameter '{name}' changes nothing in an offline replay; {instead}.")
+
+
 def replay(
     bag: Path,
     out: Path,
@@ -123,25 +147,56 @@ def replay(
     with ImageBag(bag) as recording:
         chosen = recording.choose(topic)
         if bag.resolve().is_relative_to((out / "bag").resolve()):
-            raise BadRecording(f"{out} holds the bag that is read; name another folder.")
+            raise BadRecording(f"{shown(out)} holds the bag that is read; name another folder.")
         prepare_folder(out, overwrite)
         engine = OfflineEngine(options)
         engine.load()
         try:
-            result = Replay(bag.resolve().name, chosen)
-            album = _Album(options, recording.start_ns, recording.end_ns) if thumbnails else None
-            _run(engine, recording, result, out, album, progress)
+            with published(out) as folder:
+                result = Replay(shown(Path(bag.resolve().name)), chosen)
+                album = _Album(options, recording.start_ns, recording.end_ns) if thumbnails else None
+                _run(engine, recording, result, folder, album, progress)
+                _refuse_if_unusable(result)
+                result.reason = _why_empty(result, options)
+                name = f"{result.bag}  ·  {chosen.name}"
+                drawn = Recording(name, result.start_ns, result.end_ns, result.model)
+                draw_timeline(folder / "timeline.png", result.estimates, drawn, album.pictures if album else None)
+                report = json.dumps(result.report(options), indent=2, ensure_ascii=False)
+                (folder / "report.json").write_text(report + "\n", encoding="utf-8")
         finally:
             engine.close()
-    if result.frames and not result.stats.used:
-        reason = result.stats.last_bad_image or "none has a usable stamp."
-        raise BadRecording(f"None of the {result.frames} images on {chosen.name} could be used: {reason}")
-    name = f"{result.bag}  ·  {chosen.name}"
-    drawn = Recording(name, result.start_ns, result.end_ns, result.model)
-    draw_timeline(out / "timeline.png", result.estimates, drawn, album.pictures if album else None)
-    report = json.dumps(result.report(options), indent=2, ensure_ascii=False)
-    (out / "report.json").write_text(report + "\n", encoding="utf-8")
     return result
+
+
+def _refuse_if_unusable(result: Replay) -> None:
+    """Raise BadRecording where the topic has messages, and not one of them is an image that can be seen."""
+    if result.interrupted or result.stats.used:
+        return
+    why = result.stats.last_bad_image or ("none has a usable stamp." if result.frames else "none is a valid message.")
+    notes = "".join(f" {note}" for note in result.notes)
+    raise BadRecording(f"None of the {result.topic.count} images on {result.topic.name} could be used: {why}{notes}")
+
+
+def _why_empty(result: Replay, options: Options) -> str:
+    """Return why there is no estimate, as one sentence; empty where there are some."""
+    if result.estimates or result.interrupted:
+        return ""
+    stats = result.stats
+    repeated = stats.drops["old_stamp"]
+    if repeated > stats.used:
+        return f"{repeated} of {result.frames} frames carry a stamp no later than that of the frame before."
+    spacing_s = result.seconds / max(1, result.frames - repeated - 1)
+    if spacing_s > options.max_gap_s:
+        return (
+            f"The frames are {spacing_s:.1f} s apart, and a gap of more than max_gap_s ({options.max_gap_s:g} s) "
+            "empties the windows; set max_gap_s and clip_s higher."
+        )
+    if result.seconds < options.clip_min_s:
+        return (
+            f"The frames span {result.seconds:.1f} s, and a person gets a first estimate when seen for clip_min_s "
+            f"({options.clip_min_s:g} s); set clip_min_s lower."
+        )
+    return f"Nobody was in view for clip_min_s ({options.clip_min_s:g} s) without a gap."
 
 
 def _run(
@@ -165,7 +220,7 @@ def _run(
 
         try:
             for frame in recording.frames(result.topic):
-                result.start_ns = result.start_ns or frame.stamp_ns
+                result.start_ns = min(result.start_ns or frame.stamp_ns, frame.stamp_ns)
                 result.end_ns = max(result.end_ns, frame.stamp_ns)
                 result.frames += 1
                 estimates = engine.process(frame)
@@ -177,6 +232,7 @@ def _run(
             result.interrupted = True
     result.wall_s = time.perf_counter() - started
     result.unreadable, result.unstamped = recording.unreadable, recording.unstamped
+    result.notes = recording.notes
     result.stats = engine.stats()
 
 

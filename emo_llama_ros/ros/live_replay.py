@@ -115,7 +115,7 @@ def _listening(result: LiveReplay, on_estimate: Callable[[Estimate], None]) -> I
         for status in message.status:
             node_name, _, part = status.name.partition(": ")
             if node_name == f"/{NODE_NAME}":
-                result.diagnostics[part] = {pair.key: pair.value for pair in status.values}
+                result.diagnostics[part] = {"message": status.message, **{p.key: p.value for p in status.values}}
                 if part == "model":
                     heard.failure = status.message if status.level == DiagnosticStatus.ERROR else ""
 

@@ -6,17 +6,28 @@ import json
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from emo_llama_ros import __version__
 from emo_llama_ros.estimate import Estimate
-from emo_llama_ros.labels import RAF_DB, label_set
+from emo_llama_ros.images.files import shown
+from emo_llama_ros.labels import RAF_DB, LabelSet, label_set
 from emo_llama_ros.recordings.bags import ImageBag, ImageTopic
-from emo_llama_ros.recordings.estimate_files import EstimateFiles, prepare_folder
+from emo_llama_ros.recordings.estimate_files import EstimateFiles, prepare_folder, published
 from emo_llama_ros.recordings.timeline import Recording, draw_timeline
 from emo_llama_ros.ros.live_replay import LiveReplay, replay_live
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOutcome:
+    """A live replay in words: the summary, why there is no estimate (or nothing), and what could not be read."""
+
+    summary: str
+    reason: str
+    notes: list[str]
 
 
 def replay_live_into(
@@ -27,8 +38,8 @@ def replay_live_into(
     rate: float = 1.0,
     overwrite: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> str:
-    """Play a bag to a node of its own, write the results into `out`, and return a summary for the terminal.
+) -> LiveOutcome:
+    """Play a bag to a node of its own, write the results into `out`, and return what to tell at the terminal.
 
     Raises BadRecording like an offline replay, and EmoError when the node does not start or load its model.
     """
@@ -44,26 +55,33 @@ def replay_live_into(
             rate,
             on_frame=lambda _: progress(next(done), chosen.count),
         )
-        write_live_results(out, bag.resolve().name, recording, chosen, live)
+        write_live_results(out, shown(Path(bag.resolve().name)), recording, chosen, live)
+        notes = recording.notes
     people = {e.face_id for e in live.estimates if e.face_id}
     received = live.diagnostics.get("estimates", {}).get("frames received", "?")
-    return (
+    summary = (
         f"{chosen.name}: {live.played.frames} frames played, {received} received by the node\n"
         f"{len(people)} people; {len(live.estimates)} estimates\n"
-        f"{out / 'timeline.png'}, estimates.jsonl, estimates.csv, bag/, report.json, node.log"
+        f"{shown(out / 'timeline.png')}, estimates.jsonl, estimates.csv, bag/, report.json, node.log"
     )
+    return LiveOutcome(summary, _why_empty(live), notes)
 
 
 def write_live_results(out: Path, name: str, bag: ImageBag, topic: ImageTopic, live: LiveReplay) -> None:
     """Write estimates.jsonl, estimates.csv, bag/, timeline.png and report.json into the prepared folder `out`."""
     labels = label_set(live.label_set) if live.label_set else RAF_DB
-    with EstimateFiles(out, labels) as files:
+    with published(out) as folder:
+        _write(folder, name, bag, topic, live, labels)
+
+
+def _write(folder: Path, name: str, bag: ImageBag, topic: ImageTopic, live: LiveReplay, labels: LabelSet) -> None:
+    with EstimateFiles(folder, labels) as files:
         for estimate in live.estimates:
             files.write(estimate)
     stamps = [estimate.stamp_ns for estimate in live.estimates]
     start_ns, end_ns = min([bag.start_ns, *stamps]), max([bag.end_ns, *stamps])
     drawn = Recording(f"{name}  ·  {topic.name}  ·  live", start_ns, end_ns, live.model)
-    draw_timeline(out / "timeline.png", live.estimates, drawn)
+    draw_timeline(folder / "timeline.png", live.estimates, drawn)
     report = {
         "about": "Received over DDS from a running node, so this and the estimates differ a little between runs.",
         "emo_llama_ros": __version__,
@@ -71,12 +89,24 @@ def write_live_results(out: Path, name: str, bag: ImageBag, topic: ImageTopic, l
         "model": live.model,
         "frames_played": live.played.frames,
         "recording_s": live.played.seconds,
+        "notes": bag.notes,
+        "no_estimates_because": _why_empty(live) or None,
         "worst_playing_delay_s": live.played.worst_delay_s,
         "estimates_by_status": dict(Counter({e.estimate_id: e.status.name for e in live.estimates}.values())),
         "label_age_at_publish_ms_median": median_age_ms(live.estimates),
         "node": live.diagnostics,
     }
-    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def _why_empty(live: LiveReplay) -> str:
+    """Return why the node published nothing, in its own words; empty where it did."""
+    if live.estimates:
+        return ""
+    if not live.played.frames:
+        return "No frame was played."
+    said = (f"{part}: {values['message']}" for part, values in live.diagnostics.items() if values.get("message"))
+    return f"{live.played.frames} frames were played; the node says {'; '.join(said) or 'nothing'} (see node.log)."
 
 
 def median_age_ms(estimates: Sequence[Estimate]) -> float | None:

@@ -2,16 +2,20 @@
 
 import csv
 import json
+import os
+import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader
 
 from emo_llama_ros.errors import BadRecording
 from emo_llama_ros.estimate import ActionUnit, Estimate, RegionOfInterest, Stage, StageTiming, Status
+from emo_llama_ros.frames import RawFrame
 from emo_llama_ros.labels import RAF_DB
-from emo_llama_ros.recordings.bag_writer import ESTIMATE, message_types
-from emo_llama_ros.recordings.estimate_files import EstimateFiles, prepare_folder
+from emo_llama_ros.recordings.bag_writer import ESTIMATE, BagWriter, message_types
+from emo_llama_ros.recordings.estimate_files import RESULT_NAMES, EstimateFiles, prepare_folder, published
 
 HAPPY = Estimate(
     stamp_ns=1_700_000_000_000_000_001,
@@ -84,8 +88,72 @@ def test_earlier_results_are_replaced_only_on_demand(tmp_path):
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(BadRecording, match="holds earlier results"):
         prepare_folder(folder)
+    before = {path.name for path in folder.iterdir()}
     prepare_folder(folder, overwrite=True)
-    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    assert {path.name for path in folder.iterdir()} == before  # until there are others to take their place
+
+
+def results(folder, estimates, fail=False):
+    """Write complete results as a replay does."""
+    prepare_folder(folder, overwrite=True)
+    with published(folder) as partial:
+        with EstimateFiles(partial, RAF_DB) as files:
+            for estimate in estimates:
+                files.write(estimate)
+        assert not fail, "stopped"
+        (partial / "timeline.png").write_bytes(b"Matplotlib")
+        (partial / "report.json").write_text('{"emo_llama_ros": "1"}')
+
+
+def lines(folder):
+    return len((folder / "estimates.jsonl").read_text().splitlines())
+
+
+def test_results_appear_when_all_are_written_and_earlier_ones_stay_until_then(tmp_path):
+    folder = tmp_path / "out"
+    results(folder, [HAPPY])
+    with pytest.raises(AssertionError, match="stopped"):
+        results(folder, [HAPPY, NOBODY], fail=True)
+    assert lines(folder) == 1
+    results(folder, [HAPPY, NOBODY])
+    assert lines(folder) == 2
+    with Reader(folder / "bag") as reader:
+        assert reader.message_count == 2
+    assert sorted(path.name for path in folder.iterdir()) == sorted(RESULT_NAMES)
+
+
+def test_a_killed_process_leaves_nothing_that_looks_whole_and_every_line_it_had(tmp_path):
+    folder = tmp_path / "out"
+    results(folder, [HAPPY])
+    if os.fork() == 0:
+        prepare_folder(folder, overwrite=True)
+        with published(folder) as partial, EstimateFiles(partial, RAF_DB) as files:
+            for _ in range(3):
+                files.write(NOBODY)
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.wait()
+    assert lines(folder) == 1
+    assert lines(folder / ".partial") == 3
+    assert not (folder / ".partial" / "bag").exists()
+    results(folder, [HAPPY, NOBODY])
+    assert sorted(path.name for path in folder.iterdir()) == sorted(RESULT_NAMES)
+
+
+@pytest.mark.parametrize("name", RESULT_NAMES)
+def test_files_of_the_user_are_never_overwritten(tmp_path, name):
+    mine = tmp_path / name / "notes.txt" if name == "bag" else tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine, and longer than nothing")
+    with pytest.raises(BadRecording, match=rf"{name} is no earlier result"):
+        prepare_folder(tmp_path, overwrite=True)
+    assert mine.read_text().startswith("mine")
+
+
+def test_a_camera_recording_called_bag_is_never_overwritten(tmp_path):
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.write_image("/camera/image_raw", RawFrame(5, "", np.zeros(3, np.uint8), "bgr8", 1, 1, 3))
+    with pytest.raises(BadRecording, match="bag is no earlier result"):
+        prepare_folder(tmp_path, overwrite=True)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

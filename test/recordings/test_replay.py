@@ -1,21 +1,27 @@
 """Offline replay of real recordings: what is read, what comes out, and that it repeats."""
 
 import json
+import re
+import sqlite3
+import struct
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader
 
-from emo_llama_ros.errors import BadRecording, EmoError, MissingModel
+from emo_llama_ros.engine.offline import OfflineEngine
+from emo_llama_ros.errors import BadParameter, BadRecording, EmoError, MissingModel
 from emo_llama_ros.frames import RawFrame
 from emo_llama_ros.install.fetch import model_file
-from emo_llama_ros.options import Options
+from emo_llama_ros.options import Options, specs
 from emo_llama_ros.recordings.bag_writer import BagWriter
-from emo_llama_ros.recordings.media import file_frames, jpeg_frame
-from emo_llama_ros.recordings.replay import replay
+from emo_llama_ros.recordings.bags import ImageBag
+from emo_llama_ros.recordings.media import bgr_frame, file_frames, jpeg_frame
+from emo_llama_ros.recordings.replay import LIVE_ONLY, refuse_live_only, replay
 
 TOPIC = "/camera/image_raw"
 OPTIONS = Options(image_converter="builtin")
@@ -179,6 +185,85 @@ def test_a_bag_without_a_single_good_image_is_an_error_with_the_reason(tmp_path)
             bag.write_image(TOPIC, RawFrame(10**18 + i * 10**9, "", np.zeros(4, np.uint8), "bgr8", 2, 2, 6))
     with pytest.raises(BadRecording, match=r"None of the 3 images on \S+ could be used: .* needs 12 bytes"):
         replay(tmp_path / "bag", tmp_path / "out", OPTIONS)
+
+
+# --- when there is nothing to say ---
+
+FAST = replace(OPTIONS, backend="expression")
+
+
+def face_bag(path, media, stamps_s, header_s=None):
+    """A bag of one face, recorded at `stamps_s` seconds, with other stamps in the headers if given."""
+    face = cv2.resize(cv2.imread(str(media("single_face.jpg"))), (320, 314))
+    with BagWriter(path) as bag:
+        for seconds in stamps_s:
+            frame = bgr_frame(face, 10**18 + round(seconds * 1e9), "cam")
+            bag.write_image(TOPIC, frame)
+    if header_s is not None:
+        with sqlite3.connect(path / f"{path.name}.db3") as database:
+            for i, seconds in enumerate(header_s, 1):
+                (data,) = database.execute("SELECT data FROM messages WHERE id = ?", (i,)).fetchone()
+                head = struct.pack("<iI", *divmod(round(seconds * 1e9), 10**9))
+                database.execute("UPDATE messages SET data = ? WHERE id = ?", (data[:4] + head + data[12:], i))
+    return path
+
+
+@pytest.mark.parametrize("header", [lambda i: 7, lambda i: 0, lambda i: 100 - i])
+def test_a_driver_that_stamps_every_frame_alike_is_read_by_the_times_of_recording(media, tmp_path, header):
+    times = [i / 10 for i in range(20)]
+    bag = face_bag(tmp_path / "bag", media, times, [header(i) for i in range(20)])
+    result = replay(bag, tmp_path / "out", FAST)
+    assert result.statuses()["OK"] >= 2
+    assert result.seconds == pytest.approx(1.9)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["frames"]["without_stamp"] == 20
+    assert "the times of recording were taken" in report["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("times", "options", "reason"),
+    [
+        ([0.0, 0.1, 0.2], {}, r"span 0\.2 s, and a person gets a first estimate when seen for clip_min_s \(0\.5 s\)"),
+        ([0.0, 0.0, 0.0, 0.0], {}, r"3 of 4 frames carry a stamp no later than that of the frame before"),
+        ([0.0, 20.0, 40.0, 60.0], {"max_gap_s": 1.0}, r"20\.0 s apart, and a gap of more than max_gap_s \(1 s\)"),
+    ],
+)
+def test_an_empty_result_says_why(media, tmp_path, times, options, reason):
+    result = replay(face_bag(tmp_path / "bag", media, times), tmp_path / "out", FAST.with_values(options))
+    assert not result.estimates
+    assert re.search(reason, result.reason)
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["no_estimates_because"] == result.reason
+
+
+def test_messages_that_are_no_images_are_an_error(media, tmp_path):
+    bag = face_bag(tmp_path / "bag", media, [0.0, 0.1])
+    with sqlite3.connect(bag / "bag.db3") as database:
+        database.execute("UPDATE messages SET data = x'0001000000'")
+    with pytest.raises(BadRecording, match=rf"None of the 2 images on {TOPIC} could be used: none is a valid message"):
+        replay(bag, tmp_path / "out", FAST)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_options_that_an_offline_replay_never_reads_are_refused(media, tmp_path):
+    read = set()
+
+    class Watched(Options):
+        def __getattribute__(self, name):
+            read.add(name)
+            return super().__getattribute__(name)
+
+    engine = OfflineEngine(Watched(backend="expression", seed=1))
+    engine.load()
+    read_while_made = frozenset(read)
+    with ImageBag(face_bag(tmp_path / "bag", media, [i / 10 for i in range(10)])) as bag:
+        for frame in bag.frames(bag.choose()):
+            engine.process(frame)
+    assert "reasoning" in read
+    assert "analysis_rate_hz" in read_while_made
+    assert set(specs()) >= LIVE_ONLY
+    assert not read & LIVE_ONLY
+    with pytest.raises(BadParameter, match="'worker_nice' changes nothing in an offline replay"):
+        refuse_live_only(["clip_s", "worker_nice"])
 
 
 def test_results_are_never_overwritten_unasked_nor_the_bag_that_is_read(smile, bag_of):
