@@ -39,6 +39,8 @@ class LabelAnswer:
     status: Status = Status.OK
     message: str = ""
     """One sentence why, when status is ERROR or UNPARSED."""
+    frames: int = 0
+    """How many of the clip's newest frames were looked at; 0 means all."""
     state: Any = None
     """What `explain` can continue from (a KV cache, the measured evidence); opaque to everyone else."""
 

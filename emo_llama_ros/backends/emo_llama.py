@@ -112,6 +112,12 @@ class EmoLlamaBackend:
         self.notes = (*notes, *report.notes, f"Performance: {choice.reason}", calibrated)
         for note in self.notes:
             logger.info(note)
+        if options.clip_frames > self._inputs.max_frames > 0:
+            logger.warning(
+                "This model reads the newest %d frames of a clip, so of clip_frames=%d the others are not looked at; "
+                "set clip_frames to %d.",
+                *(self._inputs.max_frames, options.clip_frames, self._inputs.max_frames),
+            )
         self._info = self._describe(folder, report)
 
     def label(self, clips: Sequence[Clip]) -> list[LabelAnswer]:
@@ -207,7 +213,7 @@ class EmoLlamaBackend:
         units = tuple(ActionUnit(e.unit, UNITS[e.unit].name, round(e.intensity, 3)) for e in evidence)
         turns = [self._dialogue.label_turn(frames > 1, self._labels.labels[label], context)]
         note = answer_note(self._labels.labels, probabilities) if self._reads_notes else ""
-        return LabelAnswer(probabilities, units, state=_Talk(frames, reading, note, turns))
+        return LabelAnswer(probabilities, units, frames=frames, state=_Talk(frames, reading, note, turns))
 
     def _context(self, clip: Clip) -> str:
         """Return what the language model is told in words beside the face tokens."""

@@ -20,14 +20,15 @@ def label_estimate(
     The label is the most probable one. A flaw of the newest face makes the status LOW_QUALITY, a confidence below
     `min_confidence` LOW_CONFIDENCE; an answer that is not OK keeps its status and carries no label.
     """
+    frames = answer.frames or len(clip.faces)
     bare = Estimate(
         stamp_ns=clip.stamp_ns,
         frame_id=clip.frame_id,
         estimate_id=f"{clip.face_id}-{clip.stamp_ns}",
         stage=Stage.FINAL,
         status=answer.status,
-        clip_start_ns=clip.start_ns,
-        frame_count=len(clip.faces),
+        clip_start_ns=clip.stamps_ns[-frames],
+        frame_count=frames,
         model=info.model,
         face_id=clip.face_id,
         roi=_roi(clip.faces[-1].box),

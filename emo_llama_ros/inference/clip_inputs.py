@@ -28,15 +28,19 @@ class ClipInputs:
         if config.face is not None:
             _check(config.face)
 
+    @property
+    def max_frames(self) -> int:
+        """The most frames of a clip that the model reads; 0 for any number."""
+        face = self._config.face
+        return face.max_frames if face is not None and face.scope == "clip" else 0
+
     def of(self, clip: Clip, max_frames: int = 0) -> ClipFrames:
         """Return what the model reads of `clip`, of its `max_frames` newest frames if that is not 0.
 
         Raises EmoError when there is nothing that the model could look at.
         """
         face = self._config.face
-        limit = min(max_frames or len(clip.faces), len(clip.faces))
-        if face is not None and face.scope == "clip":
-            limit = min(limit, face.max_frames)
+        limit = min(max_frames or len(clip.faces), self.max_frames or len(clip.faces), len(clip.faces))
         frames = range(len(clip.faces) - limit, len(clip.faces))
         # On the host still: there it costs nothing to see which frames have a face.
         known = None if face is None else clip_priors(clip, face, frames).to("cpu", self._dtype)

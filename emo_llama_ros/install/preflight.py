@@ -41,14 +41,14 @@ def check_files(options: Options) -> None:
     if options.calibration_file:
         _file("calibration_file", options.calibration_file)
     if options.backend == "emo_llama" and options.model_path:
-        _folder("model_path", options.model_path)
+        _folder("model_path", options.model_path, "; make one with `emo_llama convert` or `emo_llama train`")
 
 
-def _folder(name: str, path: str) -> None:
+def _folder(name: str, path: str, advice: str = "") -> None:
     if not path:
         raise MissingModel(f"The parameter {name} is empty: set it to the folder of the model.")
     if not Path(path).expanduser().is_dir():
-        raise MissingModel(f"{name} is '{path}', but there is no such folder.")
+        raise MissingModel(f"{name} is '{path}', but there is no such folder{advice}.")
 
 
 def _file(name: str, path: str) -> None:

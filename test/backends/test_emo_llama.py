@@ -99,6 +99,18 @@ def test_the_probabilities_are_those_of_the_labels_spoken_in_full(backend, make_
     assert sum(answer.probabilities) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("clip_frames", [8, 20])
+def test_of_a_longer_clip_than_the_model_reads_the_frames_that_were_read_are_counted(
+    checkpoint, make_clip, caplog, clip_frames
+):
+    folder = checkpoint("none", False, "clip")
+    backend = make(folder, clip_frames=clip_frames)
+    most = backend._reader.model.config.face.max_frames
+    (answer,) = backend.label([make_clip(frames=most + 4)])
+    assert answer.frames == most
+    assert ("set clip_frames to" in caplog.text) == (clip_frames > most)
+
+
 def test_reasons_go_on_from_the_label_as_the_plain_model_would(backend, make_clip):
     clip = make_clip()
     (answer,) = backend.label([clip])
@@ -294,7 +306,7 @@ def test_a_batch_that_does_not_fit_is_read_one_by_one_with_fewer_frames(checkpoi
     for answer, want in zip(answers, half, strict=True):
         assert answer.status is Status.OK
         assert answer.probabilities == pytest.approx(want.probabilities, abs=1e-4)
-        assert answer.state.frames == 4
+        assert answer.state.frames == answer.frames == 4
 
 
 def test_a_clip_that_never_fits_is_an_error_and_the_backend_lives(checkpoint, make_clip):

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,6 +32,11 @@ def test_an_estimate_tells_what_was_looked_at():
     estimate = label_estimate(clip(), HAPPY, INFO, 0.4)
     assert (estimate.stamp_ns, estimate.clip_start_ns, estimate.frame_count) == (300, 100, 3)
     assert (estimate.face_id, estimate.frame_id, estimate.model) == ("a1", "camera", "test model")
+
+
+def test_an_estimate_tells_of_the_newest_frames_when_the_model_looked_at_no_others():
+    estimate = label_estimate(clip(), replace(HAPPY, frames=2), INFO, 0.4)
+    assert (estimate.stamp_ns, estimate.clip_start_ns, estimate.frame_count) == (300, 200, 2)
 
 
 def test_a_box_over_the_border_is_cut_to_the_image():
