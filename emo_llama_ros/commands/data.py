@@ -117,4 +117,6 @@ def _measured_writer(dataset: Dataset) -> Writer:
     from emo_llama_ros.faces.analyzer import make_analyzer
     from emo_llama_ros.options import Options
 
-    return MeasuredWriter(make_analyzer(Options()), Faces.AUTO.resolve(dataset), Options())
+    # On a picture that counts as the face itself nothing would be measured.
+    where = Faces.PAD if dataset.cropped else Faces.DETECT
+    return MeasuredWriter(make_analyzer(Options()), where, Options())

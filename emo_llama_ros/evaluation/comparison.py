@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from emo_llama_ros.errors import BadData
 from emo_llama_ros.evaluation.metrics import BOOTSTRAP_DRAWS, Interval, indices
@@ -19,6 +20,8 @@ class Comparison:
 
     difference: Interval
     """Of WAR, with a paired bootstrap interval."""
+    uar_difference: Interval
+    """The same of UAR."""
     only_first: int
     """Samples that only the first got right."""
     only_second: int
@@ -37,11 +40,24 @@ def compare(first: Sequence[Prediction], second: Sequence[Prediction], labels: L
     truth, answer_first = indices(first, labels)
     _, answer_second = indices(second, labels)
     right_first, right_second = answer_first == truth, answer_second == truth
-    gained = right_second.astype(int) - right_first  # (N,) of -1, 0, 1
-    lost, kept, won = (int((gained == v).sum()) for v in (-1, 0, 1))
+    # Of each true class: samples that only the first, both or none, only the second got right. Drawing samples with
+    # replacement is one multinomial draw over these cells, because a pair stays a pair in it.
+    cells = np.zeros((len(labels.labels), 3), np.int64)
+    np.add.at(cells, (truth, 1 + right_second.astype(int) - right_first), 1)
     n = len(truth)
-    draws = np.random.default_rng(seed).multinomial(n, np.array([lost, kept, won]) / n, BOOTSTRAP_DRAWS)
-    low, high = np.percentile((draws[:, 2] - draws[:, 0]) / n, (2.5, 97.5))
+    drawn = np.random.default_rng(seed).multinomial(n, cells.ravel() / n, BOOTSTRAP_DRAWS).reshape(-1, *cells.shape)
+    lost, won = int(cells[:, 0].sum()), int(cells[:, 2].sum())
+    war, uar = (
+        Interval(float(value), *(float(q) for q in np.percentile(draws, (2.5, 97.5))))
+        for value, draws in zip(_differences(cells), _differences(drawn), strict=True)
+    )
     p_value = binomtest(won, won + lost).pvalue if won + lost else 1.0
     agreement = float((answer_first == answer_second).mean())
-    return Comparison(Interval((won - lost) / n, float(low), float(high)), lost, won, float(p_value), agreement)
+    return Comparison(war, uar, lost, won, float(p_value), agreement)
+
+
+def _differences(cells: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the differences of WAR and UAR of counts (..., K, 3) of lost, kept and won samples per class."""
+    gained, support = cells[..., 2] - cells[..., 0], cells.sum(-1)
+    recall = np.where(support > 0, gained / np.maximum(support, 1), 0)
+    return gained.sum(-1) / support.sum(-1), recall.sum(-1) / (support > 0).sum(-1)

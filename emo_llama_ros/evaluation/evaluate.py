@@ -1,21 +1,21 @@
-"""Run backends over labelled data, all of them on the same clips."""
+"""Run backends over labelled samples, all of them on the same ones."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from emo_llama_ros.backends.backend import Backend, LabelAnswer
-from emo_llama_ros.data.datasets import Dataset, Sample, read_frames, spread
+from emo_llama_ros.data.datasets import Dataset, LeftOut, Sample, sample_frames, spread
 from emo_llama_ros.data.datasets.clip_source import Faces, clip_of
 from emo_llama_ros.errors import BadData
 from emo_llama_ros.estimate import Status
-from emo_llama_ros.evaluation.faithfulness import Tally, check
-from emo_llama_ros.evaluation.prediction import Prediction
+from emo_llama_ros.evaluation.faithfulness import Tally, check, tally_of
+from emo_llama_ros.evaluation.prediction import UNREADABLE, Prediction
 from emo_llama_ros.evidence.clip_measures import measure
-from emo_llama_ros.faces.face import FaceAnalyzer
+from emo_llama_ros.faces.face import FaceAnalyzer, QualityFlaw
 from emo_llama_ros.labels import LabelSet
 from emo_llama_ros.options import Options
 from emo_llama_ros.perception.clips import Clip
@@ -37,6 +37,37 @@ class Plan:
     """Whether backends explain themselves and every statement is checked against the measurements."""
     limit: int = 0
     """At most this many samples of each fold, spread evenly over the list; 0 takes all."""
+    label_set: LabelSet | None = None
+    """Samples with other labels are left out, and probabilities of other labels dropped; None takes the dataset's."""
+
+    @property
+    def labels(self) -> LabelSet:
+        """The labels that count."""
+        return self.label_set or self.dataset.label_set
+
+    def samples(self, left_out: LeftOut) -> list[Sample]:
+        """Return the samples of all folds; `left_out` hears of what is none."""
+        found: list[Sample] = []
+        for fold in self.folds:
+            kept = []
+            for sample in self.dataset.read(self.root, self.split, fold, left_out):
+                if sample.label in self.labels.labels:
+                    kept.append(sample)
+                else:
+                    left_out.add(f"is labelled '{sample.label}', which is not in {self.labels.name}", sample.id)
+            found += spread(kept, self.limit)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """A loaded backend, with what finds and reads the faces that it is given."""
+
+    name: str
+    backend: Backend
+    analyzer: FaceAnalyzer | None
+    """Entrants with the same analyzer are given the same clips."""
+    options: Options
 
 
 @dataclass(slots=True)
@@ -44,10 +75,23 @@ class Run:
     """One backend's answers."""
 
     name: str
-    backend: Backend
     predictions: list[Prediction] = field(default_factory=list)
-    reasoning: Tally = field(default_factory=Tally)
-    first_error: str = ""
+    """In the order of the samples, without those that could not be read."""
+    unreadable: list[Prediction] = field(default_factory=list)
+
+    def add(self, prediction: Prediction) -> None:
+        """Take the answer to the next sample."""
+        (self.unreadable if prediction.outcome == UNREADABLE else self.predictions).append(prediction)
+
+    @property
+    def reasoning(self) -> Tally:
+        """What the checks of the reasonings add up to."""
+        return tally_of(self.predictions)
+
+    @property
+    def first_error(self) -> str:
+        """Why the first sample without a label has none, where somebody said it."""
+        return next((p.message for p in self.predictions if p.message), "")
 
 
 def evaluate(
@@ -57,65 +101,71 @@ def evaluate(
     options: Options,
     on_sample: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Run]:
-    """Return each loaded backend's answers to every sample of the plan.
-
-    Faces are found once and each backend is given the same clip. Labels of a backend that the dataset does not know are
-    dropped and the rest is scaled to sum 1; labels of the dataset that a backend does not know get probability 0. A
-    sample that cannot be read counts as an error of all. `on_sample` hears (done, total).
-    """
-    samples = list(_samples(plan))
-    faces = plan.faces.resolve(plan.dataset)
-    runs = [Run(name, backend) for name, backend in backends.items()]
+    """Return each loaded backend's answers to every sample of the plan; `on_sample` hears (done, total)."""
+    entrants = [Entrant(name, backend, analyzer, options) for name, backend in backends.items()]
+    runs = [Run(entrant.name) for entrant in entrants]
+    samples = plan.samples(LeftOut())
     for done, sample in enumerate(samples, 1):
-        try:
-            frames = read_frames(sample.path, plan.frames)
-        except BadData as error:
-            for run in runs:
-                run.first_error = run.first_error or str(error)
-                run.predictions.append(Prediction(sample.id, sample.label, "error", fold=sample.fold))
-        else:
-            started = time.perf_counter()
-            clip = clip_of(frames, f"{sample.fold}/{sample.id}", faces, analyzer, options)
-            faces_ms = 1e3 * (time.perf_counter() - started)
-            for run in runs:
-                run.predictions.append(_predict(run, plan, sample, clip, faces_ms))
+        for run, prediction in zip(runs, answer(plan, sample, entrants), strict=True):
+            run.add(prediction)
         on_sample(done, len(samples))
     return runs
 
 
-def _samples(plan: Plan) -> Iterator[Sample]:
-    for fold in plan.folds:
-        yield from spread(list(plan.dataset.read(plan.root, plan.split, fold)), plan.limit)
+def answer(plan: Plan, sample: Sample, entrants: Sequence[Entrant]) -> list[Prediction]:
+    """Return each entrant's answer to a sample.
+
+    Labels of a backend that the plan does not know are dropped and the rest is scaled to sum 1; labels of the plan that
+    a backend does not know get probability 0. A sample that cannot be read is UNREADABLE for all.
+    """
+    blank = Prediction(sample.id, sample.label, UNREADABLE, (), sample.fold, person=sample.person, votes=sample.votes)
+    try:
+        frames = sample_frames(sample, plan.frames)
+    except BadData as error:
+        return [replace(blank, message=str(error))] * len(entrants)
+    where = plan.faces.resolve(plan.dataset)
+    clips: dict[int, tuple[Clip | None, float]] = {}
+    found = []
+    for entrant in entrants:
+        key = id(entrant.analyzer)
+        if key not in clips:
+            started = time.perf_counter()
+            clip = clip_of(frames, f"{sample.fold}/{sample.id}", where, entrant.analyzer, entrant.options)
+            clips[key] = clip, 1e3 * (time.perf_counter() - started)
+        clip, faces_ms = clips[key]
+        found.append(_predict(entrant.backend, plan, replace(blank, faces_ms=faces_ms), clip))
+    return found
 
 
-def _predict(run: Run, plan: Plan, sample: Sample, clip: Clip | None, faces_ms: float) -> Prediction:
+def _predict(backend: Backend, plan: Plan, blank: Prediction, clip: Clip | None) -> Prediction:
     if clip is None:
-        return Prediction(sample.id, sample.label, "no_face", fold=sample.fold, faces_ms=faces_ms)
+        return replace(blank, outcome="no_face")
     started = time.perf_counter()
-    (answer,) = run.backend.label([clip])
+    (said,) = backend.label([clip])
     latency_ms = 1e3 * (time.perf_counter() - started)
-    outcome = _OUTCOMES.get(answer.status, "error")
-    spoken, wanted = run.backend.info.label_set, plan.dataset.label_set
-    probabilities = translate(answer.probabilities, spoken, wanted) if outcome == "ok" else ()
+    outcome = _OUTCOMES.get(said.status, "error")
+    probabilities = translate(said.probabilities, backend.info.label_set, plan.labels) if outcome == "ok" else ()
     if outcome == "ok" and not probabilities:
         outcome = "unparsed"
-    if outcome != "ok":
-        run.first_error = run.first_error or answer.message
-    prediction = Prediction(
-        sample.id, sample.label, outcome, probabilities, sample.fold, latency_ms=latency_ms, faces_ms=faces_ms
+    prediction = replace(
+        blank,
+        outcome=outcome,
+        probabilities=probabilities,
+        latency_ms=latency_ms,
+        low_quality=clip.flaws is not QualityFlaw.NONE,
+        message="" if outcome == "ok" else said.message,
     )
     if plan.reasoning and outcome == "ok":
-        prediction = _explained(run, prediction, clip, answer)
-    run.backend.forget(clip.face_id)
+        prediction = _explained(backend, prediction, clip, said)
+    backend.forget(clip.face_id)
     return prediction
 
 
-def _explained(run: Run, prediction: Prediction, clip: Clip, answer: LabelAnswer) -> Prediction:
-    text = "".join(run.backend.explain(clip, answer))
+def _explained(backend: Backend, prediction: Prediction, clip: Clip, said: LabelAnswer) -> Prediction:
+    text = "".join(backend.explain(clip, said))
     evidences, phases = measure(clip)
     # The reasoning speaks about the backend's own labels, whatever the dataset calls them.
-    found = check(text, evidences, answer.probabilities, run.backend.info.label_set.labels, phases)
-    run.reasoning.add(found)
+    found = check(text, evidences, said.probabilities, backend.info.label_set.labels, phases)
     return replace(
         prediction,
         reasoning=text,
@@ -123,6 +173,8 @@ def _explained(run: Run, prediction: Prediction, clip: Clip, answer: LabelAnswer
         claims_held=found.claims_held,
         sentences=found.sentences,
         sentences_held=found.sentences_held,
+        unfaithful=found.unfaithful,
+        false_claims=tuple(claim.about.value for claim, true in found.checked if not true),
     )
 
 

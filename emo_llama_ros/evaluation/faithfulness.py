@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from emo_llama_ros.evaluation.prediction import Prediction
 from emo_llama_ros.evidence import About, Claim, Evidence, Phase, holds, parse
 
 
@@ -86,3 +87,16 @@ class Tally:
     def share(self) -> float:
         """Share of sentences that hold; 1 when nothing was said."""
         return self.sentences_held / self.sentences if self.sentences else 1.0
+
+
+def tally_of(predictions: Sequence[Prediction], most_examples: int = 20) -> Tally:
+    """Return the sums over predictions whose reasoning was checked."""
+    tally = Tally()
+    for p in predictions:
+        if p.reasoning:
+            tally.texts += 1
+            tally.sentences += p.sentences
+            tally.sentences_held += p.sentences_held
+            tally.false_by_kind.update(About(name) for name in p.false_claims)
+            tally.examples += p.unfaithful[: most_examples - len(tally.examples)]
+    return tally

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import rel_entr
 
+from emo_llama_ros.data.ferplus import vote_shares
 from emo_llama_ros.errors import BadData
 from emo_llama_ros.evaluation.prediction import OUTCOMES, Prediction
 from emo_llama_ros.labels import LabelSet
@@ -72,6 +73,16 @@ class VoteScores:
 
 
 @dataclass(frozen=True, slots=True)
+class PersonScores:
+    """UAR of each person's samples, over the people that the data tell apart."""
+
+    people: int
+    mean: float
+    worst_tenth: float
+    """Mean over the tenth of the people, at least one, for whom it is lowest."""
+
+
+@dataclass(frozen=True, slots=True)
 class Metrics:
     """Everything measured over one set of predictions."""
 
@@ -92,6 +103,12 @@ class Metrics:
     """Fold → (WAR, UAR)."""
     faithfulness: tuple[int, int] = (0, 0)
     """Sentences of the reasoning that are true in every claim, and sentences that make a claim."""
+    votes: VoteScores | None = None
+    """None where the data have no votes."""
+    low_quality: int = 0
+    """Samples whose newest face has a flaw."""
+    people: PersonScores | None = None
+    """None where the data do not tell people apart."""
 
 
 def compute(predictions: Sequence[Prediction], labels: LabelSet, seed: int = 0) -> Metrics:
@@ -132,7 +149,29 @@ def compute(predictions: Sequence[Prediction], labels: LabelSet, seed: int = 0) 
         faces_ms=_percentiles([p.faces_ms for p in predictions]),
         folds=folds,
         faithfulness=(sum(p.sentences_held for p in predictions), sum(p.sentences for p in predictions)),
+        votes=_votes(answered, labels),
+        low_quality=sum(p.low_quality for p in predictions),
+        people=_people(predictions, truth, answer, len(labels.labels)),
     )
+
+
+def _votes(answered: Sequence[Prediction], labels: LabelSet) -> VoteScores | None:
+    voted = [p for p in answered if p.votes]
+    if not voted:
+        return None
+    shares = vote_shares(np.array([p.votes for p in voted], np.uint8), labels)
+    chosen = shares.sum(1) > 0
+    probabilities = np.array([p.probabilities for p in voted])
+    return vote_scores(probabilities[chosen], shares[chosen]) if chosen.any() else None
+
+
+def _people(predictions: Sequence[Prediction], truth: IntArray, answer: IntArray, classes: int) -> PersonScores | None:
+    names = np.array([p.person for p in predictions])
+    people = sorted(set(names.tolist()) - {""})
+    if not people:
+        return None
+    uar = sorted(float(war_uar(confusion_of(truth[names == n], answer[names == n], classes))[1]) for n in people)
+    return PersonScores(len(people), float(np.mean(uar)), float(np.mean(uar[: max(1, len(uar) // 10)])))
 
 
 def indices(predictions: Sequence[Prediction], labels: LabelSet) -> tuple[IntArray, IntArray]:

@@ -124,5 +124,7 @@ def _tidy(axes: Axes) -> None:
 
 def _caption(axes: Axes, title: str, figures: str) -> None:
     # Offsets in points, so that the two lines never meet, however tall the picture is.
-    axes.set_title(title, loc="left", color=INK, fontsize=12, weight="bold", pad=22)
+    # Titles hold names of files: foreign bytes, and dollar signs that are no formula.
+    title = title.encode("utf-8", "replace").decode()
+    axes.set_title(title, loc="left", color=INK, fontsize=12, weight="bold", pad=22, parse_math=False)
     axes.annotate(figures, (0, 1), (0, 7), "axes fraction", "offset points", color=INK, fontsize=9.5)

@@ -8,9 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from emo_llama_ros.data.text_files import json_lines
 from emo_llama_ros.errors import BadData
 
 OUTCOMES = ("ok", "no_face", "unparsed", "error")
+UNREADABLE = "unreadable"
+"""Outcome of a sample that no backend saw, because its file is damaged; it counts for none of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +36,45 @@ class Prediction:
     sentences: int = 0
     """Sentences that make at least one claim, and how many are true in every claim."""
     sentences_held: int = 0
+    unfaithful: tuple[str, ...] = ()
+    """The sentences with a false claim, and what each false claim is about (`evidence.About`)."""
+    false_claims: tuple[str, ...] = ()
+    person: str = ""
+    votes: tuple[int, ...] = ()
+    """How many people chose each of `ferplus.VOTE_NAMES`; () where nobody was asked."""
+    low_quality: bool = False
+    """Whether the newest face has a flaw that makes the node's status LOW_QUALITY."""
+    message: str = ""
+    """Why there is no label."""
+
+
+def to_json(prediction: Prediction) -> str:
+    """Return a prediction as one line; names with bytes that are no UTF-8 survive it."""
+    return json.dumps(asdict(prediction))
+
+
+def from_json(raw: dict[str, Any]) -> Prediction:
+    """Return the prediction of a JSON object; raise TypeError or KeyError when it is none."""
+    values = dict(raw)
+    for name in ("probabilities", "unfaithful", "false_claims", "votes"):
+        if name in values or name == "probabilities":
+            values[name] = tuple(values[name])
+    return Prediction(**values)
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     """Write predictions as JSON lines."""
     with path.open("w", encoding="utf-8") as file:
         for prediction in predictions:
-            file.write(json.dumps(asdict(prediction), ensure_ascii=False) + "\n")
+            file.write(to_json(prediction) + "\n")
 
 
 def read_predictions(path: Path) -> Iterator[Prediction]:
     """Yield the predictions of a JSON-lines file; raise BadData naming a line that is none."""
     if not path.is_file():
         raise BadData(f"There is no file of predictions {path}.")
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                raw: dict[str, Any] = json.loads(line)
-                yield Prediction(**{**raw, "probabilities": tuple(raw["probabilities"])})
-            except (ValueError, TypeError, KeyError) as error:
-                raise BadData(f"{path.name}, line {number} is not a prediction ({error}).") from None
+    for number, raw in json_lines(path):
+        try:
+            yield from_json(dict(raw))
+        except (ValueError, TypeError, KeyError) as error:
+            raise BadData(f"{path.name}, line {number} is not a prediction ({error}).") from None

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from emo_llama_ros.data.datasets import LeftOut
 from emo_llama_ros.evaluation.comparison import Comparison
 from emo_llama_ros.evaluation.metrics import ECE_BINS, Interval, Metrics
 
@@ -23,29 +24,47 @@ class Result:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def markdown(title: str, results: Sequence[Result], comparisons: Mapping[str, Comparison], command: str) -> str:
-    """Return the report: one column per result, the classes, the comparisons with the first result, the command."""
+def markdown(
+    title: str,
+    results: Sequence[Result],
+    comparisons: Mapping[str, Comparison],
+    command: str,
+    left_out: LeftOut | None = None,
+) -> str:
+    """Return the report: one column per result, the classes, the comparisons with the first result, the command.
+
+    `left_out` is what was in the data and is in no number.
+    """
     parts = [f"# {title}", _overview(results), "## Recall per class", _classes(results)]
     if any(len(r.metrics.folds) > 1 for r in results):
         parts += ["## Folds", _folds(results)]
     for name, found in comparisons.items():
         parts += [f"## {name} against {results[0].name}", _comparison(found)]
+    if left_out is not None and left_out.counts:
+        parts += ["## Left out", "\n".join(f"- {line}" for line in left_out.lines())]
     parts += [_NOTES.format(bins=ECE_BINS), f"Made by\n```\n{command}\n```"]
     return "\n\n".join(parts) + "\n"
 
 
 def as_json(
-    title: str, results: Sequence[Result], comparisons: Mapping[str, Comparison], command: str
+    title: str,
+    results: Sequence[Result],
+    comparisons: Mapping[str, Comparison],
+    command: str,
+    left_out: LeftOut | None = None,
 ) -> dict[str, Any]:
-    """Return the report as a JSON-ready dict; NaN becomes None."""
+    """Return the report as a JSON-ready dict; NaN becomes None. Arguments as `markdown`."""
+    counts, told = (left_out.counts, left_out.examples) if left_out is not None else ({}, {})
     return {
         "title": title,
         "command": command,
+        "left_out": {reason: {"count": n, "examples": told[reason]} for reason, n in counts.items()},
         "results": [_result(r) for r in results],
         "comparisons": {
             name: {
                 "against": results[0].name,
                 "war_difference": _interval(c.difference),
+                "uar_difference": _interval(c.uar_difference),
                 "only_first_right": c.only_first,
                 "only_second_right": c.only_second,
                 "mcnemar_p": c.p_value,
@@ -60,7 +79,9 @@ _NOTES = (
     "WAR is accuracy, UAR the mean recall of the classes that occur; brackets are 95 % bootstrap intervals. Answers "
     "without a label (no face, unparsed, error) count as wrong. ECE has {bins} equal-width bins. Latency is that of "
     "the label on this machine, without faces and reasoning. Faithful is the share of reasoning sentences about the "
-    "face whose every statement holds in the measurements."
+    "face whose every statement holds in the measurements. Where people voted, Brier and KL to votes are the squared "
+    "distance and the Kullback-Leibler divergence (nats) of the probabilities from the shares of people who chose each "
+    "label. Low quality is the share of samples whose newest face is flagged (small, turned, blurred, dark, cut off)."
 )
 
 
@@ -72,6 +93,9 @@ def _overview(results: Sequence[Result]) -> str:
         ("**UAR**", [_percent(r.metrics.uar) for r in results]),
         ("macro F1", [f"{r.metrics.macro_f1:.1%}" for r in results]),
         *((name, [_calibration(r.metrics, name) for r in results]) for name in ("ECE", "Brier", "NLL")),
+        *_voted(results),
+        *_people(results),
+        ("low quality rate", [f"{r.metrics.low_quality / r.metrics.count:.1%}" for r in results]),
         *((f"{o.replace('_', ' ')} rate", [f"{r.metrics.outcomes[o] / r.metrics.count:.1%}" for r in results])
           for o in ("no_face", "unparsed", "error")),
         ("label p50 / p95", [_milliseconds(r.metrics.latency_ms) for r in results]),
@@ -80,6 +104,27 @@ def _overview(results: Sequence[Result]) -> str:
     if any(r.metrics.faithfulness[1] for r in results):
         rows.append(("faithful", [_faithful(r.metrics) for r in results]))
     return _table(["", *(r.name for r in results)], [[name, *cells] for name, cells in rows])
+
+
+def _voted(results: Sequence[Result]) -> list[tuple[str, list[str]]]:
+    scores = [r.metrics.votes for r in results]
+    if not any(scores):
+        return []
+    return [
+        ("Brier to votes", [f"{s.brier:.3f}" if s else "–" for s in scores]),
+        ("KL to votes", [f"{s.kl:.3f}" if s else "–" for s in scores]),
+    ]
+
+
+def _people(results: Sequence[Result]) -> list[tuple[str, list[str]]]:
+    scores = [r.metrics.people for r in results]
+    if not any(scores):
+        return []
+    return [
+        ("people", [str(s.people) if s else "–" for s in scores]),
+        ("UAR per person, mean", [f"{s.mean:.1%}" if s else "–" for s in scores]),
+        ("UAR per person, worst tenth", [f"{s.worst_tenth:.1%}" if s else "–" for s in scores]),
+    ]
 
 
 def _classes(results: Sequence[Result]) -> str:
@@ -100,11 +145,12 @@ def _folds(results: Sequence[Result]) -> str:
 
 
 def _comparison(found: Comparison) -> str:
-    d = found.difference
+    d, u = found.difference, found.uar_difference
     verdict = "more than chance" if found.p_value < 0.05 else "not distinguishable from chance"
     return (
         f"WAR differs by {100 * d.value:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}], {verdict} "
-        f"(exact McNemar test, p = {found.p_value:.3g}). {found.only_second} samples are right only here, "
+        f"(exact McNemar test, p = {found.p_value:.3g}). UAR differs by {100 * u.value:+.1f} points "
+        f"[{100 * u.low:+.1f}, {100 * u.high:+.1f}]. {found.only_second} samples are right only here, "
         f"{found.only_first} only there; {found.agreement:.1%} of the answers are the same."
     )
 
@@ -154,6 +200,11 @@ def _result(result: Result) -> dict[str, Any]:
         "calibration": {"ece": m.calibration.ece, "brier": m.calibration.brier, "nll": m.calibration.nll}
         if m.calibration
         else None,
+        "votes": {"count": m.votes.count, "brier": m.votes.brier, "kl": m.votes.kl} if m.votes else None,
+        "people": {"count": m.people.people, "uar_mean": m.people.mean, "uar_worst_tenth": m.people.worst_tenth}
+        if m.people
+        else None,
+        "low_quality": m.low_quality,
         "label_ms": {"p50": _plain(m.latency_ms[0]), "p95": _plain(m.latency_ms[1])},
         "faces_ms": {"p50": _plain(m.faces_ms[0]), "p95": _plain(m.faces_ms[1])},
         "folds": {str(fold): {"war": war, "uar": uar} for fold, (war, uar) in m.folds.items()},

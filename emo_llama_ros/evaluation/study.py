@@ -5,39 +5,33 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from emo_llama_ros.backends.backend import Backend
-from emo_llama_ros.backends.registry import make_backend
+from emo_llama_ros import __version__
+from emo_llama_ros.backends.backend import ModelInfo
 from emo_llama_ros.calibration import save_temperature
-from emo_llama_ros.errors import BadParameter
+from emo_llama_ros.data.datasets import LeftOut
+from emo_llama_ros.errors import BadData, BadParameter
 from emo_llama_ros.evaluation import plots, report
 from emo_llama_ros.evaluation.calibration_fit import fit
 from emo_llama_ros.evaluation.comparison import Comparison, compare
-from emo_llama_ros.evaluation.evaluate import Plan, Run, evaluate
+from emo_llama_ros.evaluation.contenders import FOLD, Contender, check_contenders, settled
+from emo_llama_ros.evaluation.evaluate import Plan, Run
+from emo_llama_ros.evaluation.journal import Journal, fingerprint, whole_file
 from emo_llama_ros.evaluation.metrics import compute
 from emo_llama_ros.evaluation.prediction import write_predictions
-from emo_llama_ros.faces.face import FaceAnalyzer
+from emo_llama_ros.evaluation.processes import answering
 from emo_llama_ros.labels import label_set
 from emo_llama_ros.options import Options
 
-FOLD = "{fold}"
-"""Stands in a model path for the number of the fold."""
+JOURNAL = "unfinished.jsonl"
+"""Holds the answers so far in the folder of the report, until that is written."""
 
 OnSample = Callable[[str, int, int], None]
 """Hears (what is running, samples done, samples in all)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """A backend to evaluate: its name in the report, and the options that make it."""
-
-    name: str
-    options: Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +41,6 @@ class Study:
     plan: Plan
     contenders: tuple[Contender, ...]
     options: Options
-    """For the faces; each contender has its own."""
     out: Path
     title: str
     command: str
@@ -56,57 +49,72 @@ class Study:
     fit_split: str = ""
     seed: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
-
-
-def contenders(names: Sequence[str], model: str, options: Options, dataset_labels: str) -> tuple[Contender, ...]:
-    """Return a contender for each "NAME" or "NAME=MODEL_PATH"; `model` is the path where none is given.
-
-    A backend is asked for the dataset's own labels; the expression network knows only those of RAF-DB.
-    """
-    made = []
-    for text in names:
-        name, _, path = text.partition("=")
-        labels = options.label_set if name == "expression" else dataset_labels
-        values = {"backend": name, "model_path": path or (model if name != "expression" else ""), "label_set": labels}
-        made.append(Contender(f"{name}-{Path(path).name}" if path else name, options.with_values(values)))
-    if len({c.name for c in made}) < len(made):
-        raise BadParameter(f"Two backends have the same name: {', '.join(c.name for c in made)}.")
-    return tuple(made)
+    jobs: int = 1
+    """Processes that answer; the results are the same with any number."""
 
 
 def run_study(
     study: Study,
-    analyzer: FaceAnalyzer | None,
     on_sample: OnSample = lambda what, done, total: None,
 ) -> dict[str, Any]:
-    """Evaluate every contender on the same clips, write the report into `study.out`, and return it as a dict.
+    """Evaluate every contender on the same samples, write the report into `study.out`, and return it as a dict.
 
     Writes report.md, report.json, and for each contender predictions, a confusion matrix, a reliability diagram, and
-    the fitted calibration. Raises EmoError when data or models cannot be read.
+    the fitted calibration. Answers are kept in JOURNAL as they come, and a study that was stopped goes on from there.
+    Raises EmoError when data, models or packages cannot be used, before anything is computed.
     """
     _check(study)
+    left_out = LeftOut()
+    samples = study.plan.samples(left_out)
+    if not samples:
+        told = "; ".join(left_out.lines()) or "there is nothing in it"
+        raise BadData(f"There is nothing to evaluate in {study.title}: {told}.")
     study.out.mkdir(parents=True, exist_ok=True)
     ready = study.contenders
     if study.fit_method:
-        ready = _calibrated(study, analyzer, on_sample)
-    runs: list[Run] = []
-    models: dict[str, str] = {}
-    for folds in _fold_groups(study):
-        plan = replace(study.plan, folds=folds)
-        with _loaded(ready, folds[0]) as backends:
-            models |= {name: backend.info.model for name, backend in backends.items()}
-            found = evaluate(plan, backends, analyzer, study.options, _named(on_sample, plan))
-        runs = [_joined(a, b) for a, b in zip(runs, found, strict=True)] if runs else found
-    return _write(study, runs, models)
+        ready = _calibrated(study, on_sample)
+    runs = {c.name: Run(c.name) for c in ready}
+    models: dict[str, ModelInfo] = {}
+    journal = Journal(study.out / JOURNAL, _mark(study, ready, samples))
+    finished = False
+    try:
+        for folds in _fold_groups(study):
+            plan = replace(study.plan, folds=folds)
+            todo = [s for s in samples if s.fold in folds or folds == (0,)]
+            answered = len(todo) - len(missing := journal.missing(todo))
+            heard = _named(on_sample, plan)
+            with answering(plan, ready, folds[0], min(study.jobs, max(1, len(missing)))) as contenders:
+                models |= contenders.models
+                for predictions in contenders.answers(missing):
+                    journal.add(predictions)
+                    journal.done[predictions[0].fold, predictions[0].id] = predictions
+                    answered += 1
+                    heard(answered, len(todo))
+        for sample in samples:
+            for run, prediction in zip(runs.values(), journal.done[sample.fold, sample.id], strict=True):
+                run.add(prediction)
+        found = _write(study, list(runs.values()), models, left_out)
+        finished = True
+        return found
+    finally:
+        journal.close(finished)
 
 
 def _check(study: Study) -> None:
-    if not study.contenders:
-        raise BadParameter("Name at least one backend to evaluate.")
+    check_contenders(study.contenders)
     if study.fit_method and study.fit_split == study.plan.split:
         raise BadParameter("Fitting a calibration on the split that is evaluated would flatter it; choose another.")
     if study.fit_method and len(study.plan.folds) > 1:
         raise BadParameter("A calibration is fitted for one model: choose one fold.")
+
+
+def _mark(study: Study, ready: Sequence[Contender], samples: Sequence[Any]) -> str:
+    plan = study.plan
+    files = [Path(path) for c in ready for path in (c.options.expression_model, c.options.calibration_file) if path]
+    changed = [(str(f), f.stat().st_mtime_ns) for f in files if f.is_file()]
+    how = (plan.split, plan.frames, plan.faces, plan.reasoning, plan.labels)
+    what = [(s.fold, s.id, s.label, str(s.path)) for s in samples]
+    return fingerprint(__version__, how, what, ready, changed)
 
 
 def _fold_groups(study: Study) -> list[tuple[int, ...]]:
@@ -114,44 +122,36 @@ def _fold_groups(study: Study) -> list[tuple[int, ...]]:
     return [(fold,) for fold in study.plan.folds] if per_fold else [study.plan.folds]
 
 
-@contextmanager
-def _loaded(ready: Sequence[Contender], fold: int) -> Iterator[dict[str, Backend]]:
-    backends: dict[str, Backend] = {}
-    try:
-        for contender in ready:
-            path = contender.options.model_path.replace(FOLD, str(fold))
-            backend = make_backend(contender.options.with_values({"model_path": path}))
-            backend.load()
-            backends[contender.name] = backend
-        yield backends
-    finally:
-        for backend in backends.values():
-            backend.close()
-
-
-def _calibrated(study: Study, analyzer: FaceAnalyzer | None, on_sample: OnSample) -> tuple[Contender, ...]:
+def _calibrated(study: Study, on_sample: OnSample) -> tuple[Contender, ...]:
     """Fit each contender, without any calibration of its own, and return them with the fitted ones."""
     plan = replace(study.plan, split=study.fit_split, reasoning=False)
+    runs = {c.name: Run(c.name) for c in study.contenders}
+    samples = plan.samples(LeftOut())
+    heard = _named(on_sample, plan)
+    made = [settled(contender) for contender in study.contenders]
     with tempfile.TemporaryDirectory() as folder:
         bare = []
-        for contender in study.contenders:
-            path = Path(folder) / f"{contender.name}.json"
+        for contender in made:
+            path = Path(folder) / f"{_file_name(contender.name)}.json"
             save_temperature(path, label_set(contender.options.label_set), 1.0)
-            bare.append(Contender(contender.name, contender.options.with_values({"calibration_file": str(path)})))
-        with _loaded(bare, plan.folds[0]) as backends:
-            spoken = {name: backend.info.label_set for name, backend in backends.items()}
-            runs = evaluate(plan, backends, analyzer, study.options, _named(on_sample, plan))
+            bare.append(replace(contender, options=contender.options.with_values({"calibration_file": str(path)})))
+        with answering(plan, bare, plan.folds[0], study.jobs) as contenders:
+            spoken = {name: info.label_set for name, info in contenders.models.items()}
+            for done, predictions in enumerate(contenders.answers(samples), 1):
+                for run, prediction in zip(runs.values(), predictions, strict=True):
+                    run.add(prediction)
+                heard(done, len(samples))
     ready = []
-    for contender, run in zip(study.contenders, runs, strict=True):
+    for contender in made:
         labels = spoken[contender.name]
-        if labels.labels != plan.dataset.label_set.labels:
+        if labels.labels != plan.labels.labels:
             raise BadParameter(
                 f"{contender.name} speaks the labels of {labels.name} and cannot be calibrated on {plan.dataset.name}."
             )
-        path = study.out / f"calibration-{contender.name}.json"
-        found = fit(run.predictions, labels, study.fit_method)
+        path = study.out / f"calibration-{_file_name(contender.name)}.json"
+        found = fit(runs[contender.name].predictions, labels, study.fit_method)
         found.save(path, labels, f"{plan.dataset.name} {plan.split}, {found.samples} samples")
-        ready.append(Contender(contender.name, contender.options.with_values({"calibration_file": str(path)})))
+        ready.append(replace(contender, options=contender.options.with_values({"calibration_file": str(path)})))
     return tuple(ready)
 
 
@@ -160,38 +160,41 @@ def _named(on_sample: OnSample, plan: Plan) -> Callable[[int, int], None]:
     return lambda done, total: on_sample(f"{plan.dataset.name} {plan.split}{fold}", done, total)
 
 
-def _joined(first: Run, second: Run) -> Run:
-    first.predictions += second.predictions
-    tally, more = first.reasoning, second.reasoning
-    tally.texts += more.texts
-    tally.sentences += more.sentences
-    tally.sentences_held += more.sentences_held
-    tally.false_by_kind += more.false_by_kind
-    tally.examples += more.examples
-    first.first_error = first.first_error or second.first_error
-    return first
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]", "_", name)
 
 
-def _write(study: Study, runs: Sequence[Run], models: dict[str, str]) -> dict[str, Any]:
-    labels = study.plan.dataset.label_set
+def _write(study: Study, runs: Sequence[Run], models: dict[str, ModelInfo], left_out: LeftOut) -> dict[str, Any]:
+    labels = study.plan.labels
+    for prediction in runs[0].unreadable:
+        left_out.add("cannot be read", prediction.message.rstrip("."))
+    if not runs[0].predictions:
+        raise BadData(f"None of the samples can be read: {'; '.join(left_out.lines())}.")
     results = []
-    for run, contender in zip(runs, study.contenders, strict=True):
+    for run in runs:
         metrics = compute(run.predictions, labels, study.seed)
-        settings = {**study.settings, "label_set": contender.options.label_set, "first_error": run.first_error}
+        info = models[run.name]
+        settings = {**study.settings, "label_set": info.label_set.name, "calibration": info.calibration,
+                    "first_error": run.first_error}  # fmt: skip
         if run.reasoning.texts:
             settings["unfaithful_examples"] = run.reasoning.examples
             settings["false_claims"] = {about.value: n for about, n in run.reasoning.false_by_kind.items()}
-        results.append(report.Result(run.name, models[run.name], metrics, settings))
-        name = re.sub(r"[^\w.-]", "_", run.name)
+        results.append(report.Result(run.name, info.model, metrics, settings))
+        name = _file_name(run.name)
         title = f"{run.name} on {study.title}"
-        write_predictions(study.out / f"predictions-{name}.jsonl", run.predictions)
-        plots.save_confusion(metrics, labels, title, study.out / f"confusion-{name}.png")
-        plots.save_reliability(metrics, title, study.out / f"reliability-{name}.png")
+        with whole_file(study.out / f"predictions-{name}.jsonl") as path:
+            write_predictions(path, [*run.predictions, *run.unreadable])
+        with whole_file(study.out / f"confusion-{name}.png") as path:
+            plots.save_confusion(metrics, labels, title, path)
+        with whole_file(study.out / f"reliability-{name}.png") as path:
+            plots.save_reliability(metrics, title, path)
     comparisons: dict[str, Comparison] = {
         run.name: compare(runs[0].predictions, run.predictions, labels, study.seed) for run in runs[1:]
     }
-    found = report.as_json(study.title, results, comparisons, study.command)
-    (study.out / "report.json").write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    text = report.markdown(study.title, results, comparisons, study.command)
-    (study.out / "report.md").write_text(text, encoding="utf-8")
+    found = report.as_json(study.title, results, comparisons, study.command, left_out)
+    with whole_file(study.out / "report.json") as path:
+        path.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    text = report.markdown(study.title, results, comparisons, study.command, left_out)
+    with whole_file(study.out / "report.md") as path:
+        path.write_text(text, encoding="utf-8", errors="replace")
     return found

@@ -10,11 +10,12 @@ import pytest
 pytest.importorskip("sklearn", reason="needs scikit-learn (extra: train)")
 
 from emo_llama_ros.data.datasets import open_dataset
-from emo_llama_ros.data.datasets.clip_source import Faces
+from emo_llama_ros.data.datasets.clip_source import Faces, WholePicture
 from emo_llama_ros.errors import BadParameter, MissingModel
 from emo_llama_ros.estimate import Status
 from emo_llama_ros.evaluation.evaluate import Plan, evaluate, translate
-from emo_llama_ros.labels import AFFECTNET, AFFECTNET_7, MAFW, RAF_DB
+from emo_llama_ros.faces.face import QualityFlaw
+from emo_llama_ros.labels import AFFECTNET, AFFECTNET_7, MAFW, RAF_DB, LabelSet
 from emo_llama_ros.options import Options
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -68,11 +69,43 @@ def test_an_answer_without_a_label_keeps_its_reason(plan, status, outcome):
     assert found.first_error == "as asked"
 
 
-def test_an_unreadable_sample_is_an_error_and_the_rest_goes_on(plan):
-    (plan.root / "anger/1.png").write_bytes(b"no picture")
+def test_an_unreadable_sample_counts_for_nobody_and_the_rest_goes_on(plan):
+    (plan.root / "anger/1.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture")
     found = run(plan, BrightnessBackend())
-    assert sorted(p.outcome for p in found.predictions) == ["error", "ok", "ok"]
-    assert "anger/1.png" in found.first_error
+    assert [p.outcome for p in found.predictions] == ["ok", "ok"]
+    assert [(p.id, p.outcome) for p in found.unreadable] == [("anger/1.png", "unreadable")]
+    assert "anger/1.png" in found.unreadable[0].message
+
+
+def test_labels_that_do_not_count_are_left_out_and_named(plan):
+    from dataclasses import replace
+
+    from emo_llama_ros.data.datasets import LeftOut
+
+    left_out = LeftOut()
+    only_joy = LabelSet("joy", ("happiness", "neutral"))
+    samples = replace(plan, label_set=only_joy).samples(left_out)
+    assert [s.label for s in samples] == ["happiness"]
+    assert left_out.counts == {"is labelled 'anger', which is not in joy": 2}
+
+
+def test_the_flaw_of_the_newest_face_is_kept(plan):
+    from dataclasses import replace
+
+    class Flawed:
+        """Finds the whole picture, and calls it dark."""
+
+        name = "flawed"
+
+        def analyze(self, rgb):
+            (face,) = WholePicture().analyze(rgb)
+            return [replace(face, flaws=QualityFlaw.DARK)]
+
+    backend = BrightnessBackend()
+    backend.load()
+    (found,) = evaluate(replace(plan, faces=Faces.DETECT), {"b": backend}, Flawed(), Options())
+    assert all(p.low_quality for p in found.predictions)
+    assert not any(p.low_quality for p in run(plan, BrightnessBackend()).predictions)
 
 
 def test_a_limit_takes_samples_from_the_whole_list(tmp_path):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
 
 import numpy as np
 
 from emo_llama_ros.data.datasets.sample import Dataset
 from emo_llama_ros.errors import BadParameter
-from emo_llama_ros.faces.alignment import PADDING_RGB, margin_crop
+from emo_llama_ros.faces.alignment import PADDING_RGB, Roi, margin_crop
+from emo_llama_ros.faces.analyzer import make_analyzer, make_expression_reader, to_grey
+from emo_llama_ros.faces.expression import EYE_CORNERS_TO_CENTRES, ExpressionReader, eye_views
 from emo_llama_ros.faces.face import Box, Face, FaceAnalyzer
 from emo_llama_ros.frames import Frame, RgbImage
 from emo_llama_ros.options import Options
@@ -18,25 +21,73 @@ from emo_llama_ros.perception.clips import Clip
 
 BORDER = 0.5
 """Added on each side of a tight face crop, as a share of its size, so that a detector finds the face."""
+FER_SCALE, FER_DROP = 1.82, 0.22
+"""How FER2013 cuts a face, as `alignment.face_roi` measures it: median over its pictures."""
 
 
 class Faces(str, Enum):
     """Where the face is in a picture."""
 
     AUTO = "auto"
-    """PAD for datasets of face crops, DETECT for others."""
+    """WHOLE for datasets cut like FER2013, PAD for other face crops, DETECT for all others."""
     DETECT = "detect"
     """Wherever the analyzer finds it; the largest one counts."""
     PAD = "pad"
     """As DETECT, after a border was put around the picture."""
     WHOLE = "whole"
-    """The picture is the face; nothing is measured on it."""
+    """The picture is the face, upright and cut like FER2013: its expression is read, nothing else is measured."""
 
     def resolve(self, dataset: Dataset) -> Faces:
         """Return what AUTO means for `dataset`, and anything else as it is."""
         if self is not Faces.AUTO:
             return self
-        return Faces.PAD if dataset.cropped else Faces.DETECT
+        return Faces.WHOLE if dataset.aligned else Faces.PAD if dataset.cropped else Faces.DETECT
+
+
+class WholePicture:
+    """Takes every picture for one upright face; its expression is read where there is a reader."""
+
+    name = "whole picture"
+
+    def __init__(self, expression: ExpressionReader | None = None) -> None:
+        self._expression = expression
+
+    def find(self, rgb: RgbImage) -> list[Face]:
+        """Return the one face, which is the picture (H, W, 3)."""
+        height, width = rgb.shape[:2]
+        return [Face(Box(0, 0, width, height), 1.0, margin_crop(rgb, _inner_box(width, height)))]
+
+    def read(self, rgb: RgbImage, faces: Sequence[Face]) -> list[Face]:
+        """Return the face with its expression."""
+        if self._expression is None:
+            return list(faces)
+        reading = self._expression.read(rgb, to_grey(rgb), whole_views(*rgb.shape[:2]))
+        return [
+            replace(
+                face,
+                expression=reading.probabilities,
+                valence=reading.valence,
+                arousal=reading.arousal,
+                embedding=reading.embedding,
+            )
+            for face in faces
+        ]
+
+    def analyze(self, rgb: RgbImage) -> list[Face]:
+        """Return the face, read."""
+        return self.read(rgb, self.find(rgb))
+
+
+def whole_views(height: int, width: int) -> tuple[Roi, ...]:
+    """Return the squares that an expression network reads of a picture that is cut like FER2013."""
+    unit = min(height, width) / FER_SCALE
+    x, y, half = (width - 1) / 2, (height - 1) / 2 - FER_DROP * unit, unit / EYE_CORNERS_TO_CENTRES / 2
+    return eye_views(np.array([x - half, y], np.float32), np.array([x + half, y], np.float32))
+
+
+def face_finder(faces: Faces, options: Options) -> FaceAnalyzer:
+    """Return what finds and reads the faces of pictures; raises as `faces.analyzer.make_analyzer`."""
+    return WholePicture(make_expression_reader(options)) if faces is Faces.WHOLE else make_analyzer(options)
 
 
 def clip_of(
@@ -45,7 +96,7 @@ def clip_of(
     """Return the clip of the largest face in each frame; None when no frame shows one.
 
     Frames without a face are left out. The clip has a baseline where its own frames show enough of a neutral face.
-    `faces` is not AUTO; `analyzer` may be None for WHOLE alone.
+    `faces` is not AUTO; `analyzer` is that of `face_finder`, and may be None for WHOLE, where nothing is read then.
     """
     found = [(frame.stamp_ns, face) for frame in frames if (face := _face(frame, faces, analyzer)) is not None]
     if not found:
@@ -64,8 +115,8 @@ def clip_of(
 
 def _face(frame: Frame, faces: Faces, analyzer: FaceAnalyzer | None) -> Face | None:
     if faces is Faces.WHOLE:
-        height, width = frame.rgb.shape[:2]
-        return Face(Box(0, 0, width, height), 1.0, margin_crop(frame.rgb, _inner_box(width, height)))
+        whole = analyzer if isinstance(analyzer, WholePicture) else WholePicture()
+        return whole.analyze(frame.rgb)[0]
     if analyzer is None:
         raise BadParameter("Finding faces needs an analyzer; choose faces = whole to do without.")
     found = analyzer.analyze(pad(frame.rgb) if faces is Faces.PAD else frame.rgb)

@@ -64,7 +64,7 @@ def plain_dataset(root: Path, labels: LabelSet | None = None) -> Dataset | None:
     splits = tuple(sorted({s.split for s in samples})) or ("test",)
     test = next((s for s in ("test", "validation") if s in splits), splits[0])
     folds = max((s.fold for s in samples), default=0)
-    return Dataset(root.stem, chosen, splits, test, PLAIN_TREE, (), read, folds=folds, cropped=False)
+    return Dataset(shown(Path(root.stem)), chosen, splits, test, PLAIN_TREE, (), read, folds=folds, cropped=False)
 
 
 def _from_list(root: Path) -> Iterator[_Entry]:

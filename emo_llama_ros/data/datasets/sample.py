@@ -99,6 +99,8 @@ class Dataset:
     folds: int = 0
     cropped: bool = True
     """Whether images show little more than the face, so that a detector needs a border around them."""
+    aligned: bool = False
+    """Whether images are upright faces that are cut like FER2013's."""
 
     def read(self, root: str | Path, split: str, fold: int = 0, left_out: LeftOut | None = None) -> Iterator[Sample]:
         """Yield the samples of a split (of a fold, counted from 1, where the dataset has folds).

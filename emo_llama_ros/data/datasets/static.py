@@ -117,5 +117,5 @@ STATIC = (
     Dataset("affectnet-7", AFFECTNET_7, ("train", "validation"), "validation", AFFECTNET_TREE, (), read_affectnet_7),
     Dataset("ferplus", FERPLUS, ("train", "validation", "test"), "test", LAYOUTS,
             ("fer2013new.csv", "data/fer2013new.csv", *(f"{folder}/label.csv" for folder in VOTED_FOLDERS)),
-            read_ferplus),
+            read_ferplus, aligned=True),
 )  # fmt: skip
