@@ -60,7 +60,7 @@ def times() -> dict[str, float]:
     rgb = _vga_frame()
     options = Options(seed=1)
     analyzer = EmbeddedAnalyzer(options)
-    detector = blazeface.BlazeFace(model_file(blazeface.NETWORK_FILE))
+    detector = blazeface.BlazeFace(model_file(blazeface.FAR_NETWORK_FILE), model_file(blazeface.NEAR_NETWORK_FILE))
     mesher = face_mesh.FaceMesh(model_file(face_mesh.NETWORK_FILE))
     lids = eyes.Eyes(model_file(eyes.NETWORK_FILE))
     reader = expression.EmbeddedExpression(model_file(expression.NETWORK_FILE))

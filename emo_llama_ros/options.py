@@ -78,6 +78,11 @@ class Options:
         10.0, "Frames per second in which faces are looked for; other frames are skipped undecoded.",
         unit="Hz", low=1.0, high=60.0,
     )  # fmt: skip
+    search_rate_hz: float = _option(
+        2.0, "While somebody is followed, the whole image is searched for others this often; known faces are looked "
+        "for where they were, in every frame. Where nobody is followed, or somebody was lost, every frame is searched.",
+        unit="Hz", low=0.1, high=60.0,
+    )  # fmt: skip
     max_faces: int = _option(8, "At most this many people are followed, the largest faces first.", low=1, high=64)
     min_face_px: int = _option(36, "Narrower faces are LOW_QUALITY.", unit="px", low=8, high=1000)
     max_yaw_deg: float = _option(35.0, "Faces turned further are LOW_QUALITY.", unit="deg", low=5.0, high=90.0)

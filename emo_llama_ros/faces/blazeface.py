@@ -18,9 +18,13 @@ from emo_llama_ros.faces.litert import LiteRtNetwork
 from emo_llama_ros.frames import RgbImage
 from emo_llama_ros.images.bounds import LONGEST_SHAPE
 
-NETWORK_FILE = "face_detection_back.tflite"
-ANCHORS_PER_CELL = {16: 2, 32: 6}
-"""Stride in pixels of the network's input → anchors in each cell; all have the input's own size."""
+FAR_NETWORK_FILE = "face_detection_back.tflite"
+NEAR_NETWORK_FILE = "face_detection_front.tflite"
+ANCHORS_PER_CELL = {16: 2, 8: 6}
+"""Cells along one side of the network's input → anchors in each cell; all have the input's own size."""
+NEAR_FILL = 0.7
+"""Share of the near network's input that the image fills. The black border around it makes room for faces that reach
+up to the image's border or beyond: neither network knows a face that is larger than its input."""
 MIN_SCORE = 0.5
 SAME_FACE_OVERLAP = 0.3
 """Intersection over union from which two finds are one face."""
@@ -28,6 +32,9 @@ TILED_FROM_PX = 1300
 """Images with a longer side are also searched in square tiles: in one piece, faces under 50 pixels would be
 missed there."""
 TILE_OVERLAP = 0.2
+MAX_TILES = 8
+"""Longer strips than that many squares get longer tiles, so no image costs more than nine searches of the far
+network and one of the near."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +59,30 @@ class _Finds:
 
 
 class BlazeFace:
-    """Find every face in an image, from about 24 pixels' width in VGA (`benchmarks/faces.py --quality` prints it).
+    """Find every face in an image, from about 24 pixels' width in VGA (`benchmarks/faces.py --quality` prints it) to
+    faces that reach over the image's border.
 
-    MediaPipe's short- and full-range variants cost less, but miss faces under 60 and 45 pixels.
+    Two of MediaPipe's networks share the work. `far`, for the back camera (256 × 256), looks for small and middle
+    faces; its short- and full-range variants cost less, but miss faces under 60 and 45 pixels. `near`, for the front
+    camera (128 × 128, a fifth of the cost), looks at the whole image made small for faces that fill it.
     """
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
-        self._network = LiteRtNetwork(path, threads)
-        self._size = self._network.input_shape[1]
-        self._anchors = _anchor_centres(self._size)
+    def __init__(self, far: Path, near: Path, threads: int = 1) -> None:
+        self._far = _Searcher(far, threads, fill=1.0)
+        self._near = _Searcher(near, threads, fill=NEAR_FILL)
 
     def detect(self, rgb: RgbImage) -> list[Detection]:
         """Return the faces of an RGB uint8 image (H, W, 3), best score first, each once."""
         short, long = sorted(rgb.shape[:2])
-        # Beyond that shape the number of tiles has no bound, and no face fits into the short side.
+        # In an image longer than that no face fits into the short side.
         tiled = TILED_FROM_PX < long <= LONGEST_SHAPE * short
         # Shrinking is the dearer part for large images, so it starts from halves that all searches share.
         zoom = 1
-        while min(rgb.shape[:2]) >= 4 * zoom * self._size:
+        while min(rgb.shape[:2]) >= 4 * zoom * self._far.size:
             zoom *= 2
         small = _shrunk(rgb, zoom)
-        finds = [self._search(tile, x, y, zoom) for tile, x, y in [(small, 0, 0), *(_tiles(small) if tiled else [])]]
+        places = [(small, 0, 0), *(_tiles(small) if tiled else [])]
+        finds = [self._near.search(small, 0, 0, zoom), *(self._far.search(tile, x, y, zoom) for tile, x, y in places)]
         return _blend(
             _Finds(
                 np.concatenate([f.scores for f in finds]),
@@ -81,15 +91,25 @@ class BlazeFace:
             )
         )
 
-    def _search(self, rgb: RgbImage, x: int, y: int, shrunk: int) -> _Finds:
+
+class _Searcher:
+    """One detection network, which sees an image or a tile so that it fills a share of the input's side."""
+
+    def __init__(self, path: Path, threads: int, fill: float) -> None:
+        self._network = LiteRtNetwork(path, threads)
+        self.size = self._network.input_shape[1]
+        self._fill = fill
+        self._anchors = _anchor_centres(self.size)
+
+    def search(self, rgb: RgbImage, x: int, y: int, shrunk: int) -> _Finds:
         """Return the candidates in an image or tile with the top-left pixel (x, y), shrunk by a whole number."""
         import cv2
 
         height, width = rgb.shape[:2]
-        zoom = self._size / max(height, width)
+        zoom = self._fill * self.size / max(height, width)
         w, h = max(1, round(width * zoom)), max(1, round(height * zoom))
-        left, top = (self._size - w) // 2, (self._size - h) // 2
-        square = np.zeros((self._size, self._size, 3), np.uint8)
+        left, top = (self.size - w) // 2, (self.size - h) // 2
+        square = np.zeros((self.size, self.size, 3), np.uint8)
         square[top : top + h, left : left + w] = cv2.resize(
             rgb, (w, h), interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
         )
@@ -123,21 +143,25 @@ def _shrunk(rgb: RgbImage, zoom: int) -> RgbImage:
 def _anchor_centres(size: int) -> FloatArray:
     """Return the centres (A, 2) of all anchors in pixels of the input, in the order of the network's outputs."""
     centres: list[npt.NDArray[np.float64]] = []
-    for stride, count in ANCHORS_PER_CELL.items():
-        y, x = np.mgrid[0 : size // stride, 0 : size // stride] * stride + stride / 2
+    for cells, count in ANCHORS_PER_CELL.items():
+        y, x = (np.mgrid[0:cells, 0:cells] + 0.5) * (size / cells)
         centres.append(np.repeat(np.stack([x.ravel(), y.ravel()], 1), count, 0))
     return np.concatenate(centres).astype(np.float32)
 
 
 def _tiles(rgb: RgbImage) -> list[tuple[RgbImage, int, int]]:
-    """Return overlapping squares of the image's short side that cover it, each with its top-left pixel (x, y)."""
+    """Return overlapping tiles that cover the image, each with its top-left pixel (x, y).
+
+    They are squares of its short side; in strips that need more than MAX_TILES of these, longer pieces.
+    """
     height, width = rgb.shape[:2]
     side, length = min(height, width), max(height, width)
-    count = int(np.ceil((length / side - TILE_OVERLAP) / (1 - TILE_OVERLAP)))
-    starts = np.linspace(0, length - side, max(1, count)).astype(int)
+    count = int(np.clip(np.ceil((length / side - TILE_OVERLAP) / (1 - TILE_OVERLAP)), 1, MAX_TILES))
+    step = max(side, int(np.ceil(length / (count - (count - 1) * TILE_OVERLAP))))
+    starts = np.linspace(0, length - step, count).astype(int)
     if width >= height:
-        return [(rgb[:, s : s + side], int(s), 0) for s in starts]
-    return [(rgb[s : s + side], 0, int(s)) for s in starts]
+        return [(rgb[:, s : s + step], int(s), 0) for s in starts]
+    return [(rgb[s : s + step], 0, int(s)) for s in starts]
 
 
 def _blend(finds: _Finds) -> list[Detection]:

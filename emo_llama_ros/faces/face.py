@@ -86,10 +86,12 @@ class FaceAnalyzer(Protocol):
     def name(self) -> str:
         """Names the networks in use, for diagnostics and `Estimate.model`."""
 
-    def find(self, rgb: RgbImage) -> list[Face]:
+    def find(self, rgb: RgbImage, known: Sequence[Face] = (), everywhere: bool = True) -> list[Face]:
         """Return the faces of an RGB uint8 image (H, W, 3), the largest first, with box, score, crop and landmarks.
 
-        The other parts may be missing.
+        The other parts may be missing. `known` are the faces of an image taken a moment ago: they are also looked for
+        where they were, which costs little. Without `everywhere` an analyzer may look nowhere else, as long as all of
+        them are still there.
         """
 
     def read(self, rgb: RgbImage, faces: Sequence[Face]) -> list[Face]:

@@ -44,7 +44,14 @@ class FaceMesh:
         mesh, presence = self._run(rgb, Roi(box.x + box.width / 2, box.y + box.height / 2, side, angle))
         if presence < MIN_PRESENCE:
             return None
-        mesh, presence = self._run(rgb, _roi_of(mesh))
+        return self.follow(rgb, mesh)
+
+    def follow(self, rgb: RgbImage, landmarks: FloatArray) -> FloatArray | None:
+        """Return the landmarks of a face that a moment ago had these (468, 3), or None where it is no longer there.
+
+        The network runs once.
+        """
+        mesh, presence = self._run(rgb, _roi_of(landmarks))
         return mesh if presence >= MIN_PRESENCE else None
 
     def _run(self, rgb: RgbImage, roi: Roi) -> tuple[FloatArray, float]:

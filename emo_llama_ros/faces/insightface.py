@@ -63,8 +63,11 @@ class InsightFaceAnalyzer:
         """Names the networks in use."""
         return f"insightface-{self._pack}+facemesh+{self._reader.expression.name}"
 
-    def find(self, rgb: RgbImage) -> list[Face]:
-        """Return the faces of an RGB uint8 image (H, W, 3), the largest first; InsightFace reads them all at once."""
+    def find(self, rgb: RgbImage, known: Sequence[Face] = (), everywhere: bool = True) -> list[Face]:
+        """Return the faces of an RGB uint8 image (H, W, 3), the largest first.
+
+        InsightFace searches the whole image and reads every face in one go, whatever is known already.
+        """
         return self.analyze(rgb)
 
     def read(self, rgb: RgbImage, faces: Sequence[Face]) -> list[Face]:

@@ -30,8 +30,10 @@ class Observation:
 class Perception:
     """Finds and follows the people in a stream of frames and cuts a clip of each when it is due.
 
-    People are followed in every frame, but once they are known, faces are read in keyframes only: reading is half of
-    all the work on a face, and clips hold nothing else.
+    People are followed in every frame. Their last landmarks say where to look; the whole image is searched
+    `search_rate_hz` times a second, when somebody was lost, and while nobody is there. Once people are known, their
+    faces are read in keyframes only, because clips hold nothing else. All this is decided by stamps, so a replay does
+    the same.
     """
 
     def __init__(self, options: Options, analyzer: FaceAnalyzer) -> None:
@@ -41,6 +43,8 @@ class Perception:
         self._baselines = Baselines(options)
         self._windows = ClipWindows(options, self.interval)
         self._nobody = StampGrid(round(SECOND_NS / options.label_rate_hz))
+        self._search = StampGrid(round(SECOND_NS / options.search_rate_hz))
+        self._faces: list[Face] = []
         self._frame_id = ""
         self._sizes: dict[str, float] = {}
         self.frames_with_faces = 0
@@ -49,7 +53,8 @@ class Perception:
         """Analyze one frame; frames must come in the order of their stamps."""
         self._frame_id = frame.frame_id
         self.interval.add(frame.stamp_ns)
-        faces = self._analyzer.find(frame.rgb)
+        everywhere = self._search.enters(frame.stamp_ns)
+        faces = self._faces = self._analyzer.find(frame.rgb, self._faces, everywhere)
         self.frames_with_faces += bool(faces)
         people = dict(self._tracker.update(frame.stamp_ns, faces))
         ended = tuple(self._tracker.ended())
@@ -83,6 +88,8 @@ class Perception:
         self._baselines.reset()
         self._windows.flush()
         self._nobody.reset()
+        self._search.reset()
+        self._faces = []
         self._sizes.clear()
         return ended
 

@@ -17,7 +17,7 @@ class Analyzer:
 
     name = "scripted"
 
-    def find(self, rgb):
+    def find(self, rgb, known=(), everywhere=True):
         return [Face(Box(100, 100, 100, 100), 1.0, np.zeros((224, 224, 3), np.uint8))] if rgb.max() else []
 
     def read(self, rgb, faces):

@@ -13,7 +13,7 @@ from emo_llama_ros.install.fetch import model_file
 
 @pytest.fixture(scope="module")
 def detector(analyzer) -> BlazeFace:
-    return BlazeFace(model_file(blazeface.NETWORK_FILE))
+    return BlazeFace(model_file(blazeface.FAR_NETWORK_FILE), model_file(blazeface.NEAR_NETWORK_FILE))
 
 
 def _at(canvas: tuple[int, int], rgb: np.ndarray, zoom: float, x: int, y: int) -> np.ndarray:
@@ -48,11 +48,11 @@ def test_overlapping_finds_are_blended_by_score_and_others_kept() -> None:
     assert (far.box.x, far.score) == pytest.approx((50, 0.7))
 
 
-@pytest.mark.parametrize(("shape", "searches"), [((1, 10_000), 1), ((20_000, 3), 1), ((100, 3_200), 41)])
+@pytest.mark.parametrize(("shape", "searches"), [((1, 10_000), 1), ((20_000, 3), 1), ((100, 3_200), 9)])
 def test_the_work_for_a_long_image_is_bounded(detector, monkeypatch, shape, searches) -> None:
     searched = []
-    search = detector._search
-    monkeypatch.setattr(detector, "_search", lambda *of: searched.append(of) or search(*of))
+    search = detector._far.search
+    monkeypatch.setattr(detector._far, "search", lambda *of: searched.append(of) or search(*of))
     detector.detect(np.zeros((*shape, 3), np.uint8))
     assert len(searched) == searches
 
@@ -74,6 +74,19 @@ def test_tiles_cover_the_image_with_overlap(shape, count) -> None:
     assert count == 1 or covered.max() == 2
 
 
+@pytest.mark.parametrize("shape", [(1, 10_000), (10_000, 1), (30, 40_000), (200, 3000)])
+def test_a_long_strip_is_covered_by_a_bounded_number_of_tiles(shape) -> None:
+    image = np.zeros((*shape, 3), np.uint8)
+    covered = np.zeros(shape, int)
+
+    tiles = _tiles(image)
+
+    assert len(tiles) == blazeface.MAX_TILES
+    for tile, x, y in tiles:
+        covered[y : y + tile.shape[0], x : x + tile.shape[1]] += 1
+    assert covered.min() == 1
+
+
 def test_every_face_of_the_group_is_found_once(detector, picture) -> None:
     faces = detector.detect(picture("multi_face.jpg"))
 
@@ -89,7 +102,7 @@ def test_the_points_lie_on_the_face(detector, picture) -> None:
     assert left_eye[1] < nose[1] < mouth[1]
 
 
-@pytest.mark.parametrize("width", [30, 48, 100, 240])
+@pytest.mark.parametrize("width", [26, 30, 48, 100, 240])
 def test_faces_of_every_size_are_found_in_vga(detector, picture, width) -> None:
     rgb = picture("single_face.jpg")
     image = _at((480, 640), rgb, width / 190, 200, 60)
@@ -97,6 +110,21 @@ def test_faces_of_every_size_are_found_in_vga(detector, picture, width) -> None:
     (face,) = detector.detect(image)
 
     assert face.box.width == pytest.approx(width * 1.05, rel=0.2)
+
+
+@pytest.mark.parametrize("margin", [0.1, 0.0, -0.1])
+@pytest.mark.parametrize("name", ["single_face.jpg", "0-f1-su-ph.jpg", "0-f15-hao-ph.jpg", "15-f13-anc-ph.jpg"])
+def test_a_face_that_fills_the_image_or_reaches_over_its_border_is_found_once(analyzer, picture, name, margin) -> None:
+    rgb = picture(name)
+    box = analyzer.find(rgb)[0].box
+    x0, y0 = int(box.x - margin * box.width), int(box.y - margin * box.height)
+    x1, y1 = int(box.x + (1 + margin) * box.width), int(box.y + (1 + margin) * box.height)
+    tight = np.ascontiguousarray(rgb[max(y0, 0) : y1, max(x0, 0) : x1])
+
+    (face,) = analyzer.find(tight)
+
+    assert face.box.width == pytest.approx(box.width, rel=0.12)
+    assert face.box.x + max(x0, 0) == pytest.approx(box.x, abs=0.1 * box.width)
 
 
 def test_a_small_face_at_the_edge_of_a_full_hd_image_is_found(detector, picture) -> None:
@@ -131,4 +159,4 @@ def test_a_network_without_the_expected_hidden_tensor_is_refused(analyzer) -> No
     from emo_llama_ros.errors import MissingModel
 
     with pytest.raises(MissingModel, match="no hidden tensor of shape"):
-        LiteRtNetwork(model_file(blazeface.NETWORK_FILE), inner_shape=(1, 2, 3, 4))
+        LiteRtNetwork(model_file(blazeface.FAR_NETWORK_FILE), inner_shape=(1, 2, 3, 4))

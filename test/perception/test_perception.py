@@ -20,8 +20,10 @@ class Analyzer:
 
     def __init__(self):
         self.reads = []
+        self.searches = []
 
-    def find(self, rgb):
+    def find(self, rgb, known=(), everywhere=True):
+        self.searches.append((len(known), everywhere))
         crop = np.zeros((224, 224, 3), np.uint8)
         return [
             Face(Box(300.0 * n, 10, 100 + n, 100), 1.0, np.full_like(crop, 60 * n)) for n in range(int(rgb[0, 0, 0]))
@@ -104,6 +106,23 @@ def test_whoever_is_forgotten_is_named():
     assert set(scene.perception.flush()) == second
     assert not first & second
     assert scene.perception.clip_of() is None
+
+
+def test_the_image_is_searched_at_the_search_rate_and_known_faces_are_handed_on_in_every_frame():
+    scene = Scene(search_rate_hz=2.0)
+    scene.show(1, 3.0)
+    known, everywhere = zip(*scene.analyzer.searches, strict=True)
+    assert known == (0,) + 29 * (1,)
+    assert [n for n, search in enumerate(everywhere) if search] == [0, 5, 10, 15, 20, 25]
+
+
+def test_after_a_flush_nobody_is_known_and_the_image_is_searched():
+    scene = Scene()
+    scene.show(1, 1.2)
+    scene.perception.flush()
+    scene.analyzer.searches.clear()
+    scene.show(1, 0.1)
+    assert scene.analyzer.searches == [(0, True)]
 
 
 def test_the_largest_face_is_the_one_to_ask_about():
