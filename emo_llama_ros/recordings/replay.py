@@ -185,12 +185,6 @@ def _why_empty(result: Replay, options: Options) -> str:
     repeated = stats.drops["old_stamp"]
     if repeated > stats.used:
         return f"{repeated} of {result.frames} frames carry a stamp no later than that of the frame before."
-    spacing_s = result.seconds / max(1, result.frames - repeated - 1)
-    if spacing_s > options.max_gap_s:
-        return (
-            f"The frames are {spacing_s:.1f} s apart, and a gap of more than max_gap_s ({options.max_gap_s:g} s) "
-            "empties the windows; set max_gap_s and clip_s higher."
-        )
     if result.seconds < options.clip_min_s:
         return (
             f"The frames span {result.seconds:.1f} s, and a person gets a first estimate when seen for clip_min_s "
