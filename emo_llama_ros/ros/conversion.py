@@ -28,7 +28,8 @@ def time_message(stamp_ns: int) -> Time:
 
 
 def duration_message(duration_ns: int) -> Duration:
-    """Return integer nanoseconds, which may be negative, as a Duration message."""
+    """Return integer nanoseconds, which may be negative, as a Duration message, at most ±68 years."""
+    duration_ns = min(max(duration_ns, -(2**31) * _SECOND), 2**31 * _SECOND - 1)
     return Duration(sec=duration_ns // _SECOND, nanosec=duration_ns % _SECOND)
 
 

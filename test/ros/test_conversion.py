@@ -56,6 +56,14 @@ def test_nanoseconds_survive_time_and_duration(value):
     assert 0 <= time_message(value).nanosec < 10**9
 
 
+@pytest.mark.parametrize("years", [100, -100])
+def test_a_span_that_no_duration_can_hold_is_the_longest_one(ros, years):
+    from emo_llama_ros.ros.conversion import duration_message, nanoseconds
+
+    longest = 2**31 * 10**9 - 1 if years > 0 else -(2**31) * 10**9
+    assert nanoseconds(duration_message(years * 31_557_600 * 10**9)) == longest
+
+
 def test_a_frame_shares_the_buffer_of_its_message(ros):
     from sensor_msgs.msg import CompressedImage, Image
 
