@@ -34,6 +34,7 @@ from typing_extensions import Self
 
 from emo_llama_ros.errors import BadRecording
 from emo_llama_ros.estimate import Estimate
+from emo_llama_ros.estimate_message import MessageTypes, estimate_message, time_message
 from emo_llama_ros.frames import RawFrame
 from emo_llama_ros.images.files import shown
 from emo_llama_ros.recordings.bags import COMPRESSED_IMAGE, IMAGE
@@ -43,7 +44,6 @@ ESTIMATE = f"{PACKAGE}/msg/EmotionEstimate"
 STORAGES = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
 
 _MESSAGES = ("ActionUnit", "StageTiming", "EmotionEstimate")
-_SECOND_NS = 1_000_000_000
 _UNLIMITED = QosTime(9_223_372_036, 854_775_807)  # RMW_DURATION_INFINITE
 # Reliable publishers serve reliable and best-effort subscribers alike, so every player and every node fits.
 _OFFERED_QOS = Qos(
@@ -89,6 +89,7 @@ class BagWriter:
         self._partial = self._hidden / inner
         self._storage = STORAGES[storage]
         self._types = message_types()
+        self._filled = _filled_types(self._types)
         self._writer: _Writer | None = None
         self._connections: dict[tuple[str, str], Connection] = {}
         self.count = 0
@@ -139,7 +140,8 @@ class BagWriter:
 
     def write_estimate(self, topic: str, estimate: Estimate) -> None:
         """Write an estimate as EmotionEstimate at the stamp of its clip's newest frame."""
-        self._write(topic, ESTIMATE, estimate.stamp_ns, self._estimate(estimate))
+        message = estimate_message(estimate, self._filled, estimate.age_at_publish_ns)
+        self._write(topic, ESTIMATE, estimate.stamp_ns, message)
 
     def _write(self, topic: str, kind: str, time_ns: int, message: object) -> None:
         assert self._writer is not None
@@ -155,38 +157,7 @@ class BagWriter:
         self.count += 1
 
     def _header(self, stamp_ns: int, frame_id: str) -> Any:
-        return self._types.types["std_msgs/msg/Header"](stamp=self._time(stamp_ns), frame_id=frame_id)
-
-    def _time(self, time_ns: int, kind: str = "Time") -> Any:
-        sec, nanosec = divmod(time_ns, _SECOND_NS)
-        return self._types.types[f"builtin_interfaces/msg/{kind}"](sec=sec, nanosec=nanosec)
-
-    def _estimate(self, e: Estimate) -> Any:
-        types = self._types.types
-        roi = types["sensor_msgs/msg/RegionOfInterest"]
-        unit, timing = types[f"{PACKAGE}/msg/ActionUnit"], types[f"{PACKAGE}/msg/StageTiming"]
-        return types[ESTIMATE](
-            header=self._header(e.stamp_ns, e.frame_id),
-            estimate_id=e.estimate_id,
-            stage=int(e.stage),
-            face_id=e.face_id,
-            roi=roi(e.roi.x_offset, e.roi.y_offset, e.roi.height, e.roi.width, do_rectify=False),
-            clip_start=self._time(e.clip_start_ns),
-            frame_count=e.frame_count,
-            status=int(e.status),
-            label=e.label,
-            confidence=e.confidence,
-            label_set=e.label_set,
-            labels=list(e.labels),
-            probabilities=np.array(e.probabilities, np.float32),
-            reasoning=e.reasoning,
-            action_units=[unit(u.number, u.name, u.intensity) for u in e.action_units],
-            valence=e.valence,
-            arousal=e.arousal,
-            model=e.model,
-            age_at_publish=self._time(e.age_at_publish_ns, "Duration"),
-            timings=[timing(t.stage, self._time(t.duration_ns, "Duration")) for t in e.timings],
-        )
+        return self._filled.header(stamp=time_message(stamp_ns, self._filled.time), frame_id=frame_id)
 
 
 def message_types() -> Typestore:
@@ -197,6 +168,20 @@ def message_types() -> Typestore:
         definition = (folder / f"{name}.msg").read_text(encoding="utf-8")
         types.register(get_types_from_msg(definition, f"{PACKAGE}/msg/{name}"))
     return types
+
+
+def _filled_types(store: Typestore) -> MessageTypes:
+    types = store.types
+    return MessageTypes(
+        emotion_estimate=types[ESTIMATE],
+        action_unit=types[f"{PACKAGE}/msg/ActionUnit"],
+        stage_timing=types[f"{PACKAGE}/msg/StageTiming"],
+        header=types["std_msgs/msg/Header"],
+        region_of_interest=types["sensor_msgs/msg/RegionOfInterest"],
+        time=types["builtin_interfaces/msg/Time"],
+        duration=types["builtin_interfaces/msg/Duration"],
+        floats=lambda numbers: np.array(numbers, np.float32),
+    )
 
 
 def _reason(error: OSError | sqlite3.Error) -> str:

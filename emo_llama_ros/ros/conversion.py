@@ -8,6 +8,7 @@ from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from emo_llama_ros import estimate as core
+from emo_llama_ros import estimate_message as estimate_mapping
 from emo_llama_ros.backends.backend import ModelInfo
 from emo_llama_ros.estimate import Estimate, Stage, Status
 from emo_llama_ros.frames import RawFrame
@@ -15,6 +16,15 @@ from emo_llama_ros.msg import ActionUnit, EmotionEstimate, StageTiming
 from emo_llama_ros.msg import ModelInfo as ModelInfoMessage
 
 _SECOND = 1_000_000_000
+_TYPES = estimate_mapping.MessageTypes(
+    emotion_estimate=EmotionEstimate,
+    action_unit=ActionUnit,
+    stage_timing=StageTiming,
+    header=Header,
+    region_of_interest=RegionOfInterest,
+    time=Time,
+    duration=Duration,
+)
 
 
 def nanoseconds(time: Time | Duration) -> int:
@@ -24,13 +34,12 @@ def nanoseconds(time: Time | Duration) -> int:
 
 def time_message(stamp_ns: int) -> Time:
     """Return integer nanoseconds as a Time message."""
-    return Time(sec=stamp_ns // _SECOND, nanosec=stamp_ns % _SECOND)
+    return estimate_mapping.time_message(stamp_ns, Time)
 
 
 def duration_message(duration_ns: int) -> Duration:
     """Return integer nanoseconds, which may be negative, as a Duration message, at most ±68 years."""
-    duration_ns = min(max(duration_ns, -(2**31) * _SECOND), 2**31 * _SECOND - 1)
-    return Duration(sec=duration_ns // _SECOND, nanosec=duration_ns % _SECOND)
+    return estimate_mapping.duration_message(duration_ns, Duration)
 
 
 def raw_frame(message: Image, received_ns: int) -> RawFrame:
@@ -62,29 +71,7 @@ def compressed_frame(message: CompressedImage, received_ns: int) -> RawFrame:
 
 def estimate_message(estimate: Estimate, age_ns: int = 0) -> EmotionEstimate:
     """Return an estimate as a message; `age_ns` is the publish time minus the stamp of the newest frame."""
-    roi = estimate.roi
-    return EmotionEstimate(
-        header=Header(stamp=time_message(estimate.stamp_ns), frame_id=estimate.frame_id),
-        estimate_id=estimate.estimate_id,
-        stage=int(estimate.stage),
-        face_id=estimate.face_id,
-        roi=RegionOfInterest(x_offset=roi.x_offset, y_offset=roi.y_offset, height=roi.height, width=roi.width),
-        clip_start=time_message(estimate.clip_start_ns),
-        frame_count=estimate.frame_count,
-        status=int(estimate.status),
-        label=estimate.label,
-        confidence=estimate.confidence,
-        label_set=estimate.label_set,
-        labels=list(estimate.labels),
-        probabilities=list(estimate.probabilities),
-        reasoning=estimate.reasoning,
-        action_units=[ActionUnit(number=u.number, name=u.name, intensity=u.intensity) for u in estimate.action_units],
-        valence=estimate.valence,
-        arousal=estimate.arousal,
-        model=estimate.model,
-        age_at_publish=duration_message(age_ns),
-        timings=[StageTiming(stage=t.stage, duration=duration_message(t.duration_ns)) for t in estimate.timings],
-    )
+    return estimate_mapping.estimate_message(estimate, _TYPES, age_ns)
 
 
 def estimate_of(message: EmotionEstimate) -> Estimate:
