@@ -39,7 +39,8 @@ class AskServer:
     """
 
     def __init__(self, node: Node, engine: Callable[[], Engine | None]) -> None:
-        """Make the server; `engine` returns the engine that can be asked now, None while the node is not active."""
+        """Make the server; `engine` returns the engine that can be asked now, None while the node is not active or is
+        switched off."""
         self._node = node
         self._engine = engine
         self._open: dict[bytes, _Conversation] = {}
@@ -67,7 +68,7 @@ class AskServer:
 
     def _on_goal(self, _request: Any) -> GoalResponse:
         if self._engine() is None:
-            self._node.get_logger().warning("A question was rejected: the node is not active.")
+            self._node.get_logger().warning("A question was rejected: the node is not active, or enabled is false.")
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 
