@@ -21,7 +21,7 @@ def doctor(
     from rich.console import Console
 
     from emo_llama_ros.errors import MissingDependency
-    from emo_llama_ros.install.doctor import Finding, Level, core_findings
+    from emo_llama_ros.install.findings import Finding, Level, core_findings
     from emo_llama_ros.options import Options, parse
     from emo_llama_ros.ros.required import require_ros
 
@@ -50,12 +50,14 @@ def doctor(
         say(finding)
     try:
         require_ros()
-    except MissingDependency as error:
-        say(Finding(Level.FAIL, "ROS 2", str(error)))
-    else:
-        from emo_llama_ros.ros.doctor import ros_findings
+        from emo_llama_ros.ros.graph import ros_findings
 
         for finding in ros_findings(options, seconds):
             say(finding)
+    except MissingDependency as error:
+        say(Finding(Level.FAIL, "ROS 2", str(error)))
+    except Exception as error:  # a broken installation raises anything; that is what is looked for here
+        found = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        say(Finding(Level.FAIL, "ROS 2", found, "install ROS 2 anew, or `make setup` in the repository"))
     if worst is Level.FAIL:
         raise typer.Exit(1)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+from collections.abc import Callable
 from pathlib import Path
 
-from emo_llama_ros.errors import BadParameter, MissingModel
+from emo_llama_ros import calibration
+from emo_llama_ros.errors import BadParameter, MissingDependency, MissingModel
 from emo_llama_ros.install.fetch import MODEL_WHEELS, model_file
 from emo_llama_ros.options import Options
 
@@ -14,6 +18,7 @@ _RESTRICTED_CONTEXTS = ("workplace", "education")
 def check_ready(options: Options) -> None:
     """Raise BadParameter or MissingModel with one sentence when the options cannot or must not be run."""
     check_context(options)
+    check_converter(options)
     check_files(options)
 
 
@@ -26,9 +31,20 @@ def check_context(options: Options) -> None:
         )
 
 
+def check_converter(options: Options) -> None:
+    """Raise MissingDependency when cv_bridge is demanded and not installed; whether it is healthy takes longer."""
+    if options.image_converter == "cv_bridge" and importlib.util.find_spec("cv_bridge") is None:
+        raise MissingDependency(
+            "image_converter is cv_bridge, which is not installed: install ros-<distro>-cv-bridge with apt, or set "
+            "image_converter to auto."
+        )
+
+
 def check_files(options: Options) -> None:
     """Raise MissingModel naming the first model file that is not where the options say."""
     if options.analyzer == "embedded":
+        if options.models_folder:
+            _is(Path.is_dir, "models_folder", options.models_folder)
         for wheel in MODEL_WHEELS:
             for member in wheel.files:
                 model_file(Path(member).name, options.models_folder)
@@ -40,17 +56,35 @@ def check_files(options: Options) -> None:
         _file("expression_labels", options.expression_labels)
     if options.calibration_file:
         _file("calibration_file", options.calibration_file)
+        _calibration(Path(options.calibration_file).expanduser())
     if options.backend == "emo_llama" and options.model_path:
         _folder("model_path", options.model_path, "; make one with `emo_llama convert` or `emo_llama train`")
+
+
+def _calibration(path: Path) -> None:
+    """Refuse what is no calibration file at all; whether it fits the model's labels shows when the model is loaded."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise BadParameter(f"calibration_file is '{path}', which cannot be read as JSON: {error}.") from None
+    if not isinstance(content, dict) or content.get("format") != calibration.FORMAT:
+        raise BadParameter(f"calibration_file is '{path}', whose format is not '{calibration.FORMAT}'.")
 
 
 def _folder(name: str, path: str, advice: str = "") -> None:
     if not path:
         raise MissingModel(f"The parameter {name} is empty: set it to the folder of the model.")
-    if not Path(path).expanduser().is_dir():
+    if not _is(Path.is_dir, name, path):
         raise MissingModel(f"{name} is '{path}', but there is no such folder{advice}.")
 
 
 def _file(name: str, path: str) -> None:
-    if not Path(path).expanduser().is_file():
+    if not _is(Path.is_file, name, path):
         raise MissingModel(f"{name} is '{path}', but there is no such file.")
+
+
+def _is(kind: Callable[[Path], bool], name: str, path: str) -> bool:
+    try:
+        return kind(Path(path).expanduser())
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a user that does not exist, a zero byte
+        raise BadParameter(f"{name} cannot be a path: {error}.") from None

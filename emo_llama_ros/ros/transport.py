@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import MutableMapping
+import sys
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
-# Fast DDS 2 (Humble, Jazzy) reads the first, Fast DDS 3 (Kilted and later) the second and warns about the first.
+# Fast DDS 2 reads the first, Fast DDS 3 the second and warns about the first.
 _OLD, _NEW = "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"
-_FAST_DDS_2 = ("foxy", "galactic", "humble", "iron", "jazzy")
+_LIBRARIES = {"libfastrtps.so": _OLD, "libfastdds.so": _NEW}
+"""Fast DDS was called libfastrtps up to version 2, and libfastdds since version 3."""
 _USER_CHOICES = (_OLD, _NEW, "FASTDDS_BUILTIN_TRANSPORTS")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -31,8 +33,48 @@ def profile_path() -> Path:
 
 
 def profile_variable() -> str:
-    """Return the environment variable from which this Fast DDS reads its profile."""
-    return _OLD if os.environ.get("ROS_DISTRO", "").lower() in _FAST_DDS_2 else _NEW
+    """Return the environment variable from which the Fast DDS that will be loaded reads its profile.
+
+    It is told by the library that lies first on the search path: a distribution's name says nothing about wheels, nor
+    about a middleware that was built from source.
+    """
+    for folder in library_folders():
+        for library, variable in _LIBRARIES.items():
+            if any(folder.glob(f"{library}*")):
+                return variable
+    return _NEW
+
+
+def library_folders(environment: Mapping[str, str] | None = None) -> list[Path]:
+    """Return where the libraries of ROS are looked for, the first first."""
+    environment = os.environ if environment is None else environment
+    loader = [Path(folder) for folder in environment.get("LD_LIBRARY_PATH", "").split(os.pathsep) if folder]
+    prefixes = [Path(prefix) for prefix in environment.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    prefixes.append(Path(sys.prefix))
+    below = [folder for prefix in prefixes for folder in (prefix / "lib", *sorted(prefix.glob("lib/*-linux-gnu*")))]
+    return [folder for folder in (*loader, *below) if folder.is_dir()]
+
+
+def missing_middleware() -> str:
+    """Return why the middleware that RMW_IMPLEMENTATION names cannot be loaded, in one sentence; "" when it can.
+
+    rcl ends the whole process when it is not there.
+    """
+    wanted = os.environ.get("RMW_IMPLEMENTATION", "")
+    if not wanted:
+        return ""
+    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
+    folders = [Path(prefix, "share/ament_index/resource_index/rmw_typesupport") for prefix in prefixes if prefix]
+    installed = {file.name for folder in folders if folder.is_dir() for file in folder.iterdir()} - {
+        "rmw_implementation"
+    }
+    if not installed or wanted in installed:
+        return ""
+    package = f"ros-{os.environ.get('ROS_DISTRO') or '<distro>'}-{wanted.replace('_', '-')}"
+    return (
+        f"RMW_IMPLEMENTATION is {wanted}, which is not installed (there is {', '.join(sorted(installed))}): "
+        f"install {package}, or unset RMW_IMPLEMENTATION."
+    )
 
 
 def use_shipped_profile(environment: MutableMapping[str, str] | None = None) -> str:

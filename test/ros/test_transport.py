@@ -15,17 +15,68 @@ def test_the_shipped_profile_has_room_for_several_full_hd_images(repository):
 
 
 @pytest.mark.parametrize(
-    ("distribution", "variable"),
-    [("humble", "FASTRTPS"), ("jazzy", "FASTRTPS"), ("kilted", "FASTDDS"), ("", "FASTDDS")],
+    ("libraries", "variable"),
+    [
+        (["libfastrtps.so.2.14"], "FASTRTPS"),
+        (["libfastdds.so.3.2"], "FASTDDS"),
+        (["libfastdds.so", "libfastcdr.so.2"], "FASTDDS"),
+        (["libfastrtps.so"], "FASTRTPS"),
+    ],
 )
-def test_the_profile_is_set_by_the_name_this_fast_dds_reads(monkeypatch, distribution, variable):
+@pytest.mark.parametrize("where", ["lib", "lib/x86_64-linux-gnu"])
+@pytest.mark.parametrize("distribution", ["humble", "kilted", ""])
+def test_the_profile_is_set_by_the_name_that_the_library_reads_whatever_the_distribution(
+    monkeypatch, tmp_path, libraries, variable, where, distribution
+):
     from emo_llama_ros.ros.transport import profile_path, use_shipped_profile
 
     monkeypatch.setenv("ROS_DISTRO", distribution)
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+    monkeypatch.setenv("LD_LIBRARY_PATH", "")
+    folder = tmp_path / where
+    folder.mkdir(parents=True)
+    for library in libraries:
+        (folder / library).touch()
     environment = {}
     assert "shared memory" in use_shipped_profile(environment)
     assert environment == {f"{variable}_DEFAULT_PROFILES_FILE": str(profile_path())}
     assert profile_path().is_file()
+
+
+def test_the_first_library_on_the_search_path_counts(monkeypatch, tmp_path):
+    from emo_llama_ros.ros.transport import profile_variable
+
+    for name, library in (("new", "libfastdds.so"), ("old", "libfastrtps.so")):
+        (tmp_path / name / "lib").mkdir(parents=True)
+        (tmp_path / name / "lib" / library).touch()
+    monkeypatch.setenv("LD_LIBRARY_PATH", "")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", f"{tmp_path / 'old'}:{tmp_path / 'new'}")
+    assert profile_variable() == "FASTRTPS_DEFAULT_PROFILES_FILE"
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path / "new" / "lib"))
+    assert profile_variable() == "FASTDDS_DEFAULT_PROFILES_FILE"
+
+
+def test_the_variable_is_that_of_the_library_which_this_process_has_loaded(ros):
+    from pathlib import Path
+
+    from emo_llama_ros.ros.transport import profile_variable
+
+    loaded = Path("/proc/self/maps").read_text()
+    if "libfastdds.so" not in loaded and "libfastrtps.so" not in loaded:
+        pytest.skip("another middleware is in use")
+    assert profile_variable() == ("FASTDDS" if "libfastdds.so" in loaded else "FASTRTPS") + "_DEFAULT_PROFILES_FILE"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [("", ""), ("rmw_fastrtps_cpp", ""), ("rmw_none_cpp", "rmw_none_cpp, which is not installed")],
+)
+def test_a_middleware_that_is_not_installed_is_named_with_those_that_are(monkeypatch, wanted, words):
+    from emo_llama_ros.ros.transport import missing_middleware
+
+    monkeypatch.setenv("RMW_IMPLEMENTATION", wanted)
+    assert words in missing_middleware()
+    assert bool(missing_middleware()) == bool(words)
 
 
 @pytest.mark.parametrize(
