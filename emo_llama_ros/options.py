@@ -7,7 +7,7 @@ bound or a default stands in one place. `Options` is frozen: a changed option ma
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
@@ -52,8 +52,9 @@ class Options:
         choices=("auto", "cv_bridge", "builtin"),
     )  # fmt: skip
     input_reliability: str = _option(
-        "best_effort", "QoS of the camera subscription; best_effort receives from every camera.",
-        choices=("best_effort", "reliable"),
+        "auto", "QoS of the camera subscription: 'auto' asks for what the camera's publishers offer, best_effort "
+        "receives from every camera, reliable loses fewer large images and refuses best-effort cameras.",
+        choices=("auto", "best_effort", "reliable"),
     )  # fmt: skip
     max_image_megapixels: float = _option(50.0, "Larger images are refused.", unit="Mpx", low=0.01, high=100.0)
     camera_timeout_s: float = _option(2.0, "Warn when no frame came for this long.", unit="s", low=0.1, high=60.0)
@@ -200,8 +201,7 @@ def check(name: str, value: Any) -> Any:
     """Return `value` in the option's own type; raise BadParameter when name, type or range is wrong."""
     spec = _SPECS.get(name)
     if spec is None:
-        near = get_close_matches(name, _SPECS, n=1)
-        raise BadParameter(f"There is no parameter '{name}'" + (f"; did you mean '{near[0]}'?" if near else "."))
+        raise BadParameter(unknown_option(name))
     if spec.type is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not spec.type:
@@ -214,17 +214,30 @@ def check(name: str, value: Any) -> Any:
     return value
 
 
+def unknown_option(name: str, more: Iterable[str] = ()) -> str:
+    """Return the sentence that refuses a name, with the nearest option, or one of `more` names, that was meant."""
+    (nearest, *_) = (*get_close_matches(name.lower(), [*_SPECS, *more], 1, 0.6), "")
+    return f"There is no parameter '{name}'{f'; did you mean {nearest!r}?' if nearest else '.'}"
+
+
 def parse(setting: str) -> tuple[str, Any]:
     """Return the checked (name, value) of a "name=value" typed by a person; raise BadParameter like `check`."""
     name, equals, text = (part.strip() for part in setting.partition("="))
     if not equals:
         raise BadParameter(f"'{setting}' sets nothing; write NAME=VALUE.")
+    return name, value_of(name, text)
+
+
+def value_of(name: str, text: str) -> Any:
+    """Return the checked value of an option that a person typed as `text`; raise BadParameter like `check`."""
     spec = _SPECS.get(name)
     value: Any = text
-    if spec is not None and spec.type is not str:
+    if spec is not None and spec.type is bool:
+        value = _BOOLS.get(text.lower(), text)
+    elif spec is not None and spec.type is not str:
         with suppress(ValueError):  # `check` says what is wrong with a text that is no number
-            value = json.loads(text.lower())
-    return name, check(name, value)
+            value = json.loads(text)
+    return check(name, value)
 
 
 def _within(value: float, low: float | None, high: float | None) -> bool:
@@ -232,6 +245,8 @@ def _within(value: float, low: float | None, high: float | None) -> bool:
     return (low is None or value >= low) and (high is None or value <= high)
 
 
+# What YAML 1.1, and so ROS 2, takes for true and false.
+_BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _TYPES = {"str": str, "bool": bool, "int": int, "float": float}
 _GROUPS = {
     "image_topic": "camera",

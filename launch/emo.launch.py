@@ -1,8 +1,12 @@
-"""Start emo_llama_node on one camera, configured and active.
+"""Start emo_llama_node on one camera, configured and active. Every parameter of the node is a launch argument.
 
 ros2 launch emo_llama_ros emo.launch.py image_topic:=/camera/image_raw
 ros2 launch emo_llama_ros emo.launch.py namespace:=left image_topic:=/left/camera/image_raw   # one of several cameras
+ros2 launch emo_llama_ros emo.launch.py --show-args                                           # all of them
 """
+
+import sys
+from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import (
@@ -11,67 +15,54 @@ from launch.actions import (
     OpaqueFunction,
     SetEnvironmentVariable,
 )
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
-from launch_ros.substitutions import FindPackageShare
+from launch_ros.parameter_descriptions import ParameterValue
 
+from emo_llama_ros.ros.launch_arguments import launch_arguments, node_start, split
 from emo_llama_ros.ros.transport import profile_variable, use_shipped_profile
-
-# Empty means: as the params_file says.
-OVERRIDES = {
-    "image_topic": "Camera topic.",
-    "image_transport": "raw, or compressed to read <image_topic>/compressed.",
-    "backend": "What reads the clips: emo_llama (language model), or expression (network alone).",
-}
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription(
-        [
-            *[DeclareLaunchArgument(name, default_value="", description=text) for name, text in OVERRIDES.items()],
-            DeclareLaunchArgument(
-                "params_file",
-                default_value=PathJoinSubstitution([FindPackageShare("emo_llama_ros"), "config", "emo.yaml"]),
-                description="Parameter file; the shipped one lists every parameter.",
-            ),
-            DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node and of /emotion."),
-            DeclareLaunchArgument("name", default_value="emo_llama_node", description="Name of the node."),
-            DeclareLaunchArgument("use_sim_time", default_value="false", description="Follow /clock, as with a bag."),
-            DeclareLaunchArgument("respawn", default_value="false", description="Start the node again when it dies."),
-            DeclareLaunchArgument("autostart", default_value="true", description="Configure and activate the node."),
-            DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn or error."),
-            DeclareLaunchArgument(
-                "fastdds_profile",
-                default_value="",
-                description="Fast DDS profile for everything launched from here on; empty takes the shipped one for "
-                "large images unless the environment names one, 'none' takes none.",
-            ),
-            OpaqueFunction(function=_start),
-        ]
-    )
+    declared = [
+        DeclareLaunchArgument(argument.name, default_value=argument.default, description=argument.description)
+        for argument in launch_arguments()
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=_start)])
 
 
 def _start(context: LaunchContext) -> list:
-    def value(name: str) -> str:
-        return LaunchConfiguration(name).perform(context)
-
-    level = value("log_level")
-    overrides = {name: value(name) for name in OVERRIDES if value(name)}
+    values = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in launch_arguments()}
+    start = node_start({**_typed(context), **values})
+    # A text would be read as YAML once more, and "no" or "2" become something else.
+    options = {n: ParameterValue(v, value_type=str) if isinstance(v, str) else v for n, v in start.options.items()}
+    if start.use_sim_time is not None:
+        options["use_sim_time"] = start.use_sim_time
     node = LifecycleNode(
         package="emo_llama_ros",
         executable="emo_llama_node",
-        namespace=value("namespace"),
-        name=value("name"),
-        parameters=[value("params_file"), {**overrides, "use_sim_time": _is_true(value("use_sim_time"))}],
+        namespace=start.namespace,
+        name=start.name,
+        parameters=[str(start.params_file), *([options] if options else [])],
         # The node starts itself: a transition that launch asks for is lost when a killed node comes back while the
         # graph still shows the services of the dead one.
-        arguments=[*(["--autostart"] if _is_true(value("autostart")) else []), "--ros-args", "--log-level", level],
-        respawn=_is_true(value("respawn")),
+        arguments=[*(["--autostart"] if start.autostart else []), "--ros-args", "--log-level", start.log_level],
+        respawn=start.respawn,
         respawn_delay=1.0,
         output="screen",
         emulate_tty=True,
     )
-    return [*_transport(context, value("fastdds_profile")), node]
+    return [*_transport(context, start.fastdds_profile), node]
+
+
+def _typed(context: LaunchContext) -> dict:
+    """Return the arguments that a person typed for this file: launch itself ignores those that nobody declares.
+
+    A launch file that includes this one has arguments of its own, so they are taken only where this file was started.
+    """
+    name = Path(__file__).name
+    started = any(Path(argument).name == name for argument in sys.argv)
+    return split(argument for argument in context.argv if ":=" in argument) if started else {}
 
 
 def _transport(context: LaunchContext, profile: str) -> list:
@@ -83,7 +74,3 @@ def _transport(context: LaunchContext, profile: str) -> list:
     reason = use_shipped_profile(context.environment)
     shipped = context.environment.get(variable)
     return [*([SetEnvironmentVariable(variable, shipped)] if shipped else []), LogInfo(msg=reason)]
-
-
-def _is_true(text: str) -> bool:
-    return text.lower() in ("true", "1", "yes", "on")

@@ -15,14 +15,20 @@ def run(
 ) -> None:
     """Run emo_llama_node: emo_llama run image_topic:=/camera/image_raw [--ros-args …]
 
-    NAME:=VALUE sets a parameter; namespace:= and name:= are the node's. What follows --ros-args goes to ROS as it is.
+    NAME:=VALUE sets a parameter; namespace, name, params_file, use_sim_time, log_level and autostart say how the node
+    is started, as for emo.launch.py. What follows --ros-args goes to ROS as it is.
     """
     from emo_llama_ros.ros.required import require_ros
 
     require_ros()
-    from emo_llama_ros.ros.process import main, ros_arguments
+    from emo_llama_ros.ros.launch_arguments import node_start, ros_arguments, split
+    from emo_llama_ros.ros.process import main
 
-    if params_file is not None and not params_file.is_file():
-        raise typer.BadParameter(f"There is no parameter file {params_file}.")
-    arguments = ros_arguments(context.args, str(params_file) if params_file else "")
-    raise typer.Exit(main([*(["--autostart"] if autostart else []), *arguments]))
+    given, more = list(context.args), []
+    if "--ros-args" in given:
+        at = given.index("--ros-args")
+        given, more = given[:at], given[at + 1 :]
+    values = {"autostart": "true" if autostart else "false", **split(given)}
+    if params_file is not None:
+        values["params_file"] = str(params_file)
+    raise typer.Exit(main(ros_arguments(node_start(values, launched=False), more)))

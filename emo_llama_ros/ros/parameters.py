@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import Parameter as ParameterMessage
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.parameter_service import ParameterService
 
 from emo_llama_ros.errors import BadParameter
-from emo_llama_ros.options import Options, Spec, check, specs
+from emo_llama_ros.options import Options, Spec, check, specs, unknown_option
 from emo_llama_ros.ros.parameters_file import constraints
 
 # What a parameter file may hold beside the options.
@@ -17,13 +20,71 @@ _FOREIGN = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 
 
 def declare(node: Node) -> None:
-    """Declare every option on `node`; rclpy raises a ParameterException for a value of wrong type or out of range."""
-    node.declare_parameters("", [(spec.name, spec.default, descriptor(spec)) for spec in specs().values()])
+    """Declare every option on `node`, with the value that a file or the command line gives it.
+
+    Whole numbers are taken for doubles. Raises BadParameter for the first value of a wrong type or out of range.
+    """
+    given = overrides(node)
+    for spec in specs().values():
+        value = check(spec.name, given[spec.name]) if spec.name in given else spec.default
+        node.declare_parameter(spec.name, value, descriptor(spec), ignore_override=True)
+
+
+def overrides(node: Node) -> Mapping[str, Any]:
+    """Return the parameters that were given to `node` at its start, declared or not: name to value."""
+    # There is no public way to see those that were given but never declared.
+    return {name: parameter.value for name, parameter in getattr(node, "_parameter_overrides", {}).items()}
 
 
 def read(node: Node) -> Options:
     """Return the parameters of `node` as options; raise BadParameter when one is not allowed."""
     return Options().with_values({name: node.get_parameter(name).value for name in specs()})
+
+
+class CarefulParameterService(ParameterService):
+    """The parameter services of a node, which take whole numbers for doubles and refuse with a reason.
+
+    rclpy's own raise for a type that does not exist, and refuse 2 where 2.0 is meant. Make the node with
+    `start_parameter_services=False`.
+    """
+
+    def _set_parameters_callback(self, request: Any, response: Any) -> Any:
+        response.results = [self._set([message]) for message in request.parameters]
+        return response
+
+    def _set_parameters_atomically_callback(self, request: Any, response: Any) -> Any:
+        response.result = self._set(request.parameters)
+        return response
+
+    def _set(self, messages: Sequence[ParameterMessage]) -> SetParametersResult:
+        node = self._get_node()
+        changes = []
+        for message in messages:
+            try:
+                changes.append(_whole_to_double(Parameter.from_parameter_msg(message)))
+            except (ValueError, TypeError, OverflowError):
+                kind = message.value.type
+                return _refused(
+                    f"The value for '{message.name}' has the type {kind}, which is none, or does not fit it."
+                )
+        unknown_names = [change.name for change in changes if not node.has_parameter(change.name)]
+        if unknown_names:
+            return _refused(unknown_option(unknown_names[0]))
+        try:
+            return node.set_parameters_atomically(changes)
+        except Exception as error:  # whatever rclpy raises for a value that nobody thought of
+            return _refused(f"{type(error).__name__}: {error}")
+
+
+def _whole_to_double(parameter: Parameter) -> Parameter:
+    spec = specs().get(parameter.name)
+    if spec is not None and spec.type is float and parameter.type_ is Parameter.Type.INTEGER:
+        return Parameter(parameter.name, Parameter.Type.DOUBLE, float(parameter.value))
+    return parameter
+
+
+def _refused(reason: str) -> SetParametersResult:
+    return SetParametersResult(successful=False, reason=reason)
 
 
 def descriptor(spec: Spec) -> ParameterDescriptor:
@@ -50,6 +111,8 @@ def refusal(parameters: Iterable[Parameter], configured: bool) -> str:
     for parameter in parameters:
         spec = table.get(parameter.name)
         if spec is None:
+            if parameter.name == "use_sim_time" and not isinstance(parameter.value, bool):
+                return f"Parameter 'use_sim_time' must be a bool, not {parameter.value!r}."
             continue
         try:
             check(parameter.name, parameter.value)

@@ -1,4 +1,4 @@
-"""Two ways to look at emo.launch.py: with the real launch where it is installed, and with a stand-in everywhere."""
+"""emo.launch.py: its arguments, the real thing where launch is installed, and what it hands to launch elsewhere."""
 
 import importlib.util
 import os
@@ -6,18 +6,27 @@ import signal
 import subprocess
 import sys
 import types
-from pathlib import Path
 
 import pytest
 
+from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.options import specs
 
 pytestmark = pytest.mark.usefixtures("ros")
 
-ARGUMENTS = {
-    "image_topic", "image_transport", "backend", "params_file", "namespace", "name", "use_sim_time", "respawn",
-    "autostart", "log_level", "fastdds_profile",
-}  # fmt: skip
+START = {"params_file", "namespace", "name", "use_sim_time", "respawn", "autostart", "log_level", "fastdds_profile"}
+
+
+def test_every_option_is_a_launch_argument_and_described():
+    from emo_llama_ros.ros.launch_arguments import launch_arguments
+
+    declared = {argument.name: argument for argument in launch_arguments()}
+    assert set(declared) == set(specs()) | START
+    assert len(declared) == len(launch_arguments()), "none twice"
+    assert all(argument.description for argument in declared.values())
+    for spec in specs().values():
+        assert spec.description in declared[spec.name].description
+        assert declared[spec.name].default == "", "what is not given is left to the parameter file"
 
 
 def stop(process):
@@ -39,18 +48,71 @@ def lifecycle_label(corner, node_name):
         corner.helper.destroy_client(client)
 
 
-def test_ros2_launch_starts_an_active_node(corner, fetched_networks):
+def real_launch(*arguments, **environment):
+    """Run emo.launch.py in the real launch, as `ros2 launch` does; return the process."""
+    program = """
+import sys, launch
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+arguments = sys.argv[2:]
+service = launch.LaunchService(argv=arguments)
+given = [tuple(argument.split(":=", 1)) for argument in arguments]
+source = PythonLaunchDescriptionSource(sys.argv[1])
+service.include_launch_description(
+    launch.LaunchDescription([IncludeLaunchDescription(source, launch_arguments=given)])
+)
+sys.exit(service.run())
+"""
+    path = os.environ.get("PYTHONPATH", "")
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": path, **environment},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def emo_launch(repository):
+    """The path of emo.launch.py; skips where launch is not installed."""
     pytest.importorskip("launch_ros", reason="needs launch_ros (not in any package registry)")
-    pytest.importorskip("ros2launch", reason="needs ros2launch (not in any package registry)")
-    arguments = [f"namespace:={corner.namespace}", "name:=eyes", "image_topic:=front/image_raw"]
-    command = [sys.executable, "-c", "from ros2cli.cli import main; main()", "launch", "emo_llama_ros", "emo.launch.py"]
-    process = subprocess.Popen([*command, *arguments], start_new_session=True)
+    return str(repository / "launch" / "emo.launch.py")
+
+
+def test_ros2_launch_starts_an_active_node(corner, emo_launch, fetched_networks):
+    arguments = [f"namespace:={corner.namespace}", "name:=eyes", "image_topic:=front/image_raw", "backend:=expression",
+                 "medical_or_safety_reason:=no: really", "clip_s:=3", "model_path:=7"]  # fmt: skip
+    process = real_launch(emo_launch, *arguments)
     try:
         corner.until(lambda: lifecycle_label(corner, corner.name("eyes")) == "active", "the node", 30.0)
         corner.until(lambda: corner.helper.count_subscribers(corner.name("front/image_raw")), "the subscription")
+        from rcl_interfaces.srv import GetParameters
+        from rclpy.parameter import parameter_value_to_python
+
+        client = corner.helper.create_client(GetParameters, corner.name("eyes/get_parameters"))
+        assert client.wait_for_service(timeout_sec=10.0)
+        future = client.call_async(GetParameters.Request(names=["medical_or_safety_reason", "clip_s", "model_path"]))
+        corner.until(future.done, "the parameters")
+        assert [parameter_value_to_python(v) for v in future.result().values] == ["no: really", 3.0, "7"]
     finally:
         code = stop(process)
+        print(process.communicate()[0])
     assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("modelpath:=X", ["There is no parameter 'modelpath'; did you mean 'model_path'?"]),
+        ("clip_s:=fast", ["clip_s", "float"]),
+        ("namespace:=a-b", ["a-b"]),
+    ],
+)
+def test_ros2_launch_refuses_what_cannot_be_meant(emo_launch, argument, words):
+    process = real_launch(emo_launch, argument)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    for word in words:
+        assert word in output
+    assert "Traceback" not in output
 
 
 # --- the stand-in: records what the launch file asks for, without launch ---
@@ -66,15 +128,6 @@ class Configuration(Recorder):
         return context.values[self.arguments[0]]
 
 
-class Share(Recorder):
-    pass
-
-
-class JoinedPath(Recorder):
-    def perform(self, repository):
-        return str(repository.joinpath(*self.arguments[0][1:]))
-
-
 @pytest.fixture
 def launch_file(repository, monkeypatch):
     """The launch file, imported against the stand-in."""
@@ -83,10 +136,10 @@ def launch_file(repository, monkeypatch):
         "launch.actions": dict.fromkeys(
             ("DeclareLaunchArgument", "LogInfo", "OpaqueFunction", "SetEnvironmentVariable"), None
         ),
-        "launch.substitutions": {"LaunchConfiguration": Configuration, "PathJoinSubstitution": JoinedPath},
+        "launch.substitutions": {"LaunchConfiguration": Configuration},
         "launch_ros": {},
         "launch_ros.actions": {"LifecycleNode": None},
-        "launch_ros.substitutions": {"FindPackageShare": Share},
+        "launch_ros.parameter_descriptions": {"ParameterValue": None},
     }
     for module_name, members in names.items():
         module = types.ModuleType(module_name)
@@ -100,77 +153,63 @@ def launch_file(repository, monkeypatch):
 
 
 @pytest.fixture
-def launched(launch_file, repository):
+def launched(launch_file):
     """Return what the launch file starts with these launch arguments: (actions, the node's keywords)."""
 
-    def start(environment=None, **arguments):
+    def start(environment=None, typed=(), **arguments):
         (actions,) = launch_file.generate_launch_description().arguments
         declared = {a.arguments[0]: a.keywords["default_value"] for a in actions if "default_value" in a.keywords}
-        values = {k: v if isinstance(v, str) else v.perform(repository) for k, v in declared.items()}
-        context = types.SimpleNamespace(values={**values, **arguments}, environment=environment or {})
+        context = types.SimpleNamespace(values={**declared, **arguments}, environment=environment or {}, argv=typed)
         made = actions[-1].keywords["function"](context)
         return made, made[-1].keywords
 
     return start
 
 
-def test_launch_file_structure_standin_every_argument_is_declared_and_described(launch_file):
-    (actions,) = launch_file.generate_launch_description().arguments
-    declared = {a.arguments[0]: a.keywords for a in actions[:-1]}
-    assert set(declared) == ARGUMENTS
-    assert all(keywords["description"] for keywords in declared.values())
+def given(node):
+    """Return the parameters that the node gets beside the file."""
+    _, overrides = node["parameters"]
+    return {n: v.arguments[0] if isinstance(v, Recorder) else v for n, v in overrides.items()}
 
 
-def test_launch_file_structure_standin_what_it_starts_exists(launched, repository):
+def test_stand_in_what_it_starts_exists(launched, repository):
     _, node = launched()
-    assert node["package"] == "emo_llama_ros"
     assert (repository / "scripts" / node["executable"]).is_file()
-    assert "<build_type>ament_cmake</build_type>" in (repository / "package.xml").read_text()
-    assert Path(node["parameters"][0]).is_file()
-    assert node["parameters"][1] == {"use_sim_time": False}
-    assert node["name"] == "emo_llama_node"
-    assert node["arguments"][0] == "--autostart"
+    assert f"<name>{node['package']}</name>" in (repository / "package.xml").read_text()
+    assert node["parameters"] == [str(repository / "config" / "emo.yaml")], "everything else is left to the file"
+    assert (node["name"], node["namespace"], node["respawn"]) == ("emo_llama_node", "", False)
+    assert node["arguments"] == ["--autostart", "--ros-args", "--log-level", "info"]
 
 
-def test_launch_file_structure_standin_arguments_reach_the_node(launched):
+def test_stand_in_arguments_reach_the_node_in_their_types(launched):
     _, node = launched(
-        image_topic="front", image_transport="compressed", backend="emo_llama", namespace="head", name="eyes",
+        image_topic="front", model_path="7", clip_s="3", reasoning="off", max_faces="2", namespace="head", name="eyes",
         use_sim_time="True", respawn="true", autostart="false", log_level="debug",
     )  # fmt: skip
-    overrides = node["parameters"][1]
-    assert overrides == {
-        "image_topic": "front", "image_transport": "compressed", "backend": "emo_llama", "use_sim_time": True,
+    assert given(node) == {
+        "image_topic": "front", "model_path": "7", "clip_s": 3.0, "reasoning": False, "max_faces": 2,
+        "use_sim_time": True,
     }  # fmt: skip
-    assert set(overrides) - {"use_sim_time"} <= set(specs())
-    assert (node["namespace"], node["name"], node["respawn"]) == ("head", "eyes", True)
+    assert all(node["parameters"][1][name].keywords == {"value_type": str} for name in ("image_topic", "model_path"))
+    assert (node["namespace"], node["name"], node["respawn"]) == ("/head", "eyes", True)
     assert node["arguments"] == ["--ros-args", "--log-level", "debug"]
 
 
-def test_launch_file_structure_standin_the_dds_profile_is_set_unless_the_user_chose(launched, repository):
+def test_stand_in_a_misspelt_argument_is_refused_where_this_file_was_started(launched, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["ros2", "launch", "emo_llama_ros", "emo.launch.py", "modelpath:=X"])
+    with pytest.raises(BadParameter, match="did you mean 'model_path'"):
+        launched(typed=["modelpath:=X"])
+    monkeypatch.setattr(sys, "argv", ["ros2", "launch", "my_robot", "robot.launch.py", "modelpath:=X"])
+    launched(typed=["modelpath:=X"])  # it belongs to the file that includes this one
+
+
+def test_stand_in_the_dds_profile_is_set_unless_the_user_chose(launched, repository):
     def variables(actions):
         return [a.arguments for a in actions if type(a).__name__ == "SetEnvironmentVariable"]
 
     ((name, path),) = variables(launched()[0])
     assert name.endswith("_DEFAULT_PROFILES_FILE")
-    assert Path(path) == repository / "config" / "fastdds.xml"
+    assert path == str(repository / "config" / "fastdds.xml")
     assert variables(launched(fastdds_profile="none")[0]) == []
     assert variables(launched(fastdds_profile="/my.xml")[0]) == [(name, "/my.xml")]
     assert variables(launched({"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"})[0]) == []
-
-
-def test_launch_file_structure_standin_the_recorded_command_line_runs(launched, corner, repository, fetched_networks):
-    _, node = launched(namespace=corner.namespace, name="eyes", image_topic="front/image_raw")
-    overrides = [part for key, value in node["parameters"][1].items() for part in ("-p", f"{key}:={value}")]
-    command = [sys.executable, str(repository / "scripts" / node["executable"]), *node["arguments"]]
-    names = ["-r", f"__ns:={node['namespace']}", "-r", f"__node:={node['name']}"]
-    process = subprocess.Popen(
-        [*command, *names, "--params-file", node["parameters"][0], *overrides],
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(repository), os.environ.get("PYTHONPATH", "")])},
-    )
-    try:
-        assert corner.until(lambda: lifecycle_label(corner, corner.name("eyes")) == "active", "the node", 20.0)
-        corner.until(lambda: corner.helper.count_subscribers(corner.name("front/image_raw")), "the subscription")
-    finally:
-        code = stop(process)
-    assert code == 0
