@@ -46,7 +46,16 @@ def test_rates_and_counts_follow_the_frames(corner, camera_on):
     assert report.silent_s < 1.0
     assert 0 <= report.stamp_age_s < 1.0
     assert not report.stamps_stand_still
-    assert camera.report().received_hz == 0
+
+
+def test_rates_are_those_of_a_window_and_silence_ends_them(corner, camera_on, monkeypatch):
+    monkeypatch.setattr("emo_llama_ros.ros.camera.WINDOW_S", 0.3)
+    camera, frames = camera_on()
+    publisher = corner.camera()
+    corner.until(lambda: publisher.publish(corner.image()) or len(frames) > 5, "frames")
+    assert camera.report().received_hz > 0
+    corner.until(lambda: camera.report().received_hz == 0, "the rate to fall")
+    assert camera.report().received == len(frames)
 
 
 @pytest.mark.parametrize("transport", ["raw", "compressed"])
@@ -76,6 +85,157 @@ def test_a_publisher_with_incompatible_qos_is_named_with_both_ends(corner, camer
     (sentence,) = corner.until(lambda: camera.report().incompatible, "the event")
     assert f"{corner.namespace}/helper offers best_effort" in sentence
     assert "this node asks for reliable" in sentence
+
+
+@pytest.mark.parametrize(("offered", "asked"), [(True, "reliable"), (False, "best_effort")])
+def test_auto_asks_for_what_the_camera_offers_whoever_was_there_first(corner, camera_on, offered, asked):
+    early, early_frames = camera_on()
+    assert early.reliability == "best_effort", "hears every camera until one is known"
+    publisher = corner.camera(reliable=offered)
+    corner.until(lambda: early.follow_publishers() or early.report().publishers == 1, "discovery")
+    corner.until(lambda: early.follow_publishers() or early.reliability == asked, "the change")
+    late, late_frames = camera_on()
+    corner.until(lambda: late.follow_publishers() or late.report().publishers == 1, "discovery")
+    corner.until(lambda: late.follow_publishers() or late.reliability == asked, "the change")
+    corner.until(lambda: publisher.publish(corner.image()) or (early_frames and late_frames), "frames")
+    assert early.report().reliability == asked
+    assert early.report().incompatible == ()
+
+
+def test_auto_subscribes_anew_when_the_publishers_change(corner, camera_on):
+    camera, frames = camera_on()
+    reliable = corner.camera()
+    corner.until(lambda: camera.follow_publishers() or camera.reliability == "reliable", "the reliable camera")
+    corner.until(lambda: reliable.publish(corner.image()) or frames, "its frames")
+    received = camera.report().received
+
+    unreliable = corner.camera(reliable=False)
+    corner.until(lambda: camera.follow_publishers() or camera.reliability == "best_effort", "one best-effort camera")
+    before = len(frames)
+    corner.until(lambda: unreliable.publish(corner.image()) or len(frames) > before, "its frames")
+    assert camera.report().received > received, "counters go on"
+
+    corner.helper.destroy_publisher(unreliable)
+    corner.until(lambda: camera.follow_publishers() or camera.reliability == "reliable", "the reliable one alone")
+    corner.helper.destroy_publisher(reliable)
+    corner.until(lambda: camera.report().publishers == 0, "nobody")
+    assert not camera.follow_publishers(), "with nobody there is nothing to follow"
+
+
+@pytest.mark.parametrize("asked", ["reliable", "best_effort"])
+def test_a_fixed_reliability_stays(corner, camera_on, asked):
+    camera, _ = camera_on(input_reliability=asked)
+    corner.camera(reliable=asked == "best_effort")
+    corner.until(lambda: camera.report().publishers, "discovery")
+    assert not camera.follow_publishers()
+    assert camera.report().reliability == asked
+
+
+@pytest.mark.parametrize(
+    ("topic", "transport", "remaps", "read"),
+    [
+        ("front/image", "raw", [], "/head/front/image"),
+        ("/front/image", "raw", [], "/front/image"),
+        ("~/image", "raw", [], "/head/eye/image"),
+        ("front/image", "compressed", [], "/head/front/image/compressed"),
+        ("front/image/compressed", "compressed", [], "/head/front/image/compressed"),
+        ("front/image/compressed", "raw", [], "/head/front/image/compressed"),
+        ("camera/image_raw", "compressed", ["camera/image_raw:=/usb/image"], "/usb/image/compressed"),
+        ("camera/image_raw", "raw", ["camera/image_raw:=/usb/image"], "/usb/image"),
+        (
+            "camera/image_raw",
+            "compressed",
+            ["/head/camera/image_raw/compressed:=/usb/small"],
+            "/usb/small",
+        ),
+    ],
+)
+def test_the_base_topic_is_resolved_and_remapped_and_then_the_transport_is_added(ros, topic, transport, remaps, read):
+    from emo_llama_ros.ros.camera import Camera
+
+    arguments = [part for remap in remaps for part in ("-r", remap)]
+    node = ros.create_node(
+        "eye", namespace="/head", use_global_arguments=False, cli_args=["--ros-args", *arguments] if arguments else []
+    )
+    camera = Camera(node, Options(image_topic=topic, image_transport=transport), lambda frame: None)
+    try:
+        assert camera.topic == read
+    finally:
+        camera.close()
+        node.destroy_node()
+
+
+@pytest.mark.parametrize(
+    "topic", ["", "  ", "/cam-1/image_raw", "a//b", "1/2", "{nobody}/image", "cam era", "a/\n", "ü"]
+)
+def test_what_is_no_topic_name_is_refused_in_one_sentence(ros, topic):
+    from emo_llama_ros.errors import BadParameter
+    from emo_llama_ros.ros.camera import Camera
+
+    node = ros.create_node("eye", use_global_arguments=False)
+    try:
+        for transport in ("raw", "compressed"):
+            with pytest.raises(BadParameter, match="image_topic is") as refusal:
+                Camera(node, Options(image_topic=topic, image_transport=transport), lambda frame: None)
+            assert len(str(refusal.value).splitlines()) == 1
+    finally:
+        node.destroy_node()
+
+
+@pytest.fixture
+def stranger(ros, corner):
+    """A node in another participant: within one, Fast DDS refuses two types on one topic."""
+    context = ros.Context()
+    ros.init(context=context)
+    node = ros.create_node("stranger", namespace=corner.namespace, context=context, use_global_arguments=False)
+    yield node
+    node.destroy_node()
+    ros.shutdown(context=context)
+
+
+def test_a_publisher_of_another_type_is_not_counted_but_named(corner, camera_on, stranger):
+    from sensor_msgs.msg import CompressedImage
+
+    camera, _ = camera_on()
+    stranger.create_publisher(CompressedImage, corner.name("camera/image_raw"), 5)
+    corner.until(lambda: camera.report().other_types, "discovery")
+    report = camera.report()
+    assert report.other_types == ("sensor_msgs/msg/CompressedImage",)
+    assert report.publishers == 0
+    assert not camera.follow_publishers()
+    assert camera.reliability == "best_effort", "what cannot be read is not followed"
+
+
+def test_a_topic_that_the_process_itself_uses_otherwise_is_refused_in_one_sentence(corner, camera_on):
+    from emo_llama_ros.errors import BadParameter
+
+    corner.camera(compressed=True)
+    with pytest.raises(BadParameter, match=r"cannot be subscribed to as sensor_msgs/msg/Image"):
+        camera_on()
+
+
+def test_two_publishers_whose_clocks_differ_are_noticed_and_named(corner, camera_on):
+    camera, frames = camera_on()
+    publisher = corner.camera()
+    corner.until(lambda: publisher.get_subscription_count(), "the subscription")
+    now = time.time_ns()
+    for number in range(20):
+        hour_ahead = (number % 2) * 3_600_000_000_000
+        publisher.publish(corner.image(stamp_ns=now + number * 33_000_000 + hour_ahead))
+        corner.until(lambda n=number: len(frames) > n, "each frame")
+    report = camera.report()
+    assert report.clock_jumps_percent > 30
+    assert report.publisher_names == (f"{corner.namespace}/helper",)
+
+
+def test_a_recording_that_starts_again_is_no_trouble_with_clocks(corner, camera_on):
+    camera, frames = camera_on()
+    publisher = corner.camera()
+    corner.until(lambda: publisher.get_subscription_count(), "the subscription")
+    for number in range(40):
+        publisher.publish(corner.image(stamp_ns=(number % 20) * 330_000_000))
+        corner.until(lambda n=number: len(frames) > n, "each frame")
+    assert camera.report().clock_jumps_percent == 0
 
 
 def test_stamps_that_stand_still_and_old_stamps_are_noticed(corner, camera_on):
