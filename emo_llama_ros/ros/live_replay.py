@@ -150,7 +150,7 @@ def running_node(parameters: Mapping[str, Any], log: Path) -> Iterator[subproces
     with tempfile.TemporaryDirectory(prefix="emo_llama_") as folder, log.open("wb") as output:
         file = Path(folder, "parameters.yaml")
         file.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(parameters)}}), encoding="utf-8")
-        command = [sys.executable, "-m", "emo_llama_ros.ros.process", "--autostart"]
+        command = [sys.executable, "-m", "emo_llama_ros.ros.startup", "--autostart"]
         # The child finds the same package as we do, installed or not.
         path = [str(Path(emo_llama_ros.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
         process = subprocess.Popen(

@@ -1,6 +1,7 @@
 """emo_llama_node: camera images in, EmotionEstimate messages out, with a managed (lifecycle) node around the engine.
 
-configure   checks the options and starts to load the model behind; ~/model_info follows when it is ready
+configure   checks the options and starts to load the model behind; ~/model_info follows when it is ready. What can be
+            found wrong then refuses, in one sentence, and leaves the node as it was
 activate    subscribes to the camera (and loads the model again when deactivate has freed it)
 deactivate  unsubscribes, and frees the model's memory behind
 cleanup     removes the topics; parameters may be changed again
@@ -36,14 +37,16 @@ from emo_llama_ros.estimate import Estimate
 from emo_llama_ros.frames import RawFrame
 from emo_llama_ros.install.preflight import check_ready
 from emo_llama_ros.msg import EmotionEstimate, ModelInfo
-from emo_llama_ros.options import Options
+from emo_llama_ros.options import Options, unknown_option
 from emo_llama_ros.ros import diagnostics, parameters
 from emo_llama_ros.ros.ask import AskServer
-from emo_llama_ros.ros.camera import Camera
+from emo_llama_ros.ros.camera import WINDOW_S, Camera, camera_topic, image_topics
 from emo_llama_ros.ros.conversion import estimate_message, model_info_message
+from emo_llama_ros.ros.executor import CallbackErrors, answer_always
+from emo_llama_ros.ros.launch_arguments import NODE_NAME
 from emo_llama_ros.ros.overlay import Overlay
+from emo_llama_ros.ros.verdicts import Announcer, EngineWindow, Recent
 
-NODE_NAME = "emo_llama_node"
 MakeEngine = Callable[[Options, Callable[[Estimate], None]], Engine]
 
 _WATCH_S = 0.2
@@ -53,11 +56,14 @@ _LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 # Fast playback moves /clock in coarse steps. Holes in the stamps of the frames themselves are the engine's business.
 _FORWARD_JUMP_GAPS = 5.0
 
+# What these have begun they take back; the others only take away, and go on as far as they can.
+_REVERSIBLE = ("on_configure", "on_activate")
+_ERROR = TransitionCallbackReturn.ERROR
 Transition = Callable[["EmoLlamaNode", LifecycleState], TransitionCallbackReturn]
 
 
 def _explained(transition: Transition) -> Transition:
-    """Turn an EmoError into FAILURE and one log line, and anything else into ERROR and a traceback.
+    """Turn what a transition raises into one log line and FAILURE, which leaves the node in the state it was in.
 
     rclpy turns every exception of a transition into ERROR without a word.
     """
@@ -70,9 +76,9 @@ def _explained(transition: Transition) -> Transition:
             node.refuse(str(error))
             return TransitionCallbackReturn.FAILURE
         except Exception as error:
-            node.refuse(f"Unexpected {type(error).__name__}: {error}")
-            node.get_logger().error(traceback.format_exc())
-            return TransitionCallbackReturn.ERROR
+            node.refuse(f"Unexpected {type(error).__name__}: {' '.join(str(error).split())}")
+            node.get_logger().debug(traceback.format_exc())
+            return TransitionCallbackReturn.FAILURE if transition.__name__ in _REVERSIBLE else _ERROR
 
     return run
 
@@ -84,9 +90,9 @@ class EmoLlamaNode(LifecycleNode):
         """Make an unconfigured node.
 
         `on_finished` is called once, from the executor, when the node has been shut down by its lifecycle.
-        Raises rclpy's ParameterException when a given parameter has the wrong type or is out of range.
+        Raises BadParameter when a given parameter has the wrong type or is out of range.
         """
-        super().__init__(NODE_NAME, **node_arguments)
+        super().__init__(NODE_NAME, start_parameter_services=False, **node_arguments)
         self.on_finished: Callable[[], None] = lambda: None
         self._make_engine = make_engine
         self._options = Options()
@@ -101,9 +107,14 @@ class EmoLlamaNode(LifecycleNode):
         self._clock_jumps = 0
         self._published = 0
         self._latencies = Latencies()
+        self._window = EngineWindow(WINDOW_S)
+        self._announcer = Announcer(self.get_logger())
+        self._observing_announced = False
+        self.callback_errors = CallbackErrors(self)
         self._process = psutil.Process()
 
         self._engine: Engine | None = None
+        self._start_failure = ""
         self._engine_announced = False
         self._session = 0
         """Counts engines, so that a late estimate of an engine that has been stopped is recognized."""
@@ -113,18 +124,18 @@ class EmoLlamaNode(LifecycleNode):
         self._ask: AskServer | None = None
 
         parameters.declare(self)
+        self._parameter_services = parameters.CarefulParameterService(self)
         self.add_on_set_parameters_callback(self._on_parameters)
-        # There is no public way to see the parameters that were given but never declared.
-        given = getattr(self, "_parameter_overrides", {})
-        for name in parameters.unknown(given):
-            self.get_logger().warning(f"There is no parameter '{name}'; the given value is ignored.")
+        for name in parameters.unknown(parameters.overrides(self)):
+            self.get_logger().warning(f"{unknown_option(name)} The given value is ignored.")
 
         # Timers follow the steady clock: with use_sim_time the node's clock stands still while a bag is paused.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(_REPORT_S, self._report, clock=steady)
         self.create_timer(_WATCH_S, self._watch, clock=steady)
-        self._ask = AskServer(self, lambda: self._engine if self._active else None)
+        self._ask = AskServer(self, lambda: self._engine if self._active and self._options.enabled else None)
+        answer_always(self, self.callback_errors)
 
     # --- lifecycle ---
 
@@ -132,10 +143,21 @@ class EmoLlamaNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._options = options = parameters.read(self)
         check_ready(options)
+        camera_topic(self, options)
         self._failure = ""
+        self._configured = True
+        try:
+            self._make_topics(options)
+            self._start_engine()
+        except Exception:
+            self._release()
+            raise
+        return super().on_configure(state)
+
+    def _make_topics(self, options: Options) -> None:
         self._emotion = self.create_publisher(EmotionEstimate, "emotion", _EMOTION_QOS)
         self._model_info = self.create_publisher(ModelInfo, "~/model_info", _LATCHED_QOS)
-        self._overlay = Overlay(self, options.max_image_megapixels, options.overlay)
+        self._overlay = Overlay(self, options.max_image_megapixels, options.overlay, options.enabled)
         self._jumps = self.get_clock().create_jump_callback(
             JumpThreshold(
                 min_forward=Duration(seconds=_FORWARD_JUMP_GAPS * options.max_gap_s),
@@ -144,21 +166,21 @@ class EmoLlamaNode(LifecycleNode):
             ),
             post_callback=self._on_clock_jump,
         )
-        self._configured = True
-        self._start_engine()
-        return super().on_configure(state)
 
     @_explained
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        if self._engine is None:
-            self._start_engine()
+        camera = Camera(self, self._options, self._on_frame)
+        try:
+            if self._engine is None:
+                self._start_engine()
+        except Exception:
+            camera.close()
+            raise
+        self._camera = camera
+        self._observing_announced = False
         with self._gate:
             self._active = True
-        self._camera = Camera(self, self._options, self._on_frame)
-        self.get_logger().info(
-            f"Observing displayed expressions on {self._camera.topic} ({self._options.image_transport}), "
-            f"backend {self._options.backend}."
-        )
+        self._announce()
         return super().on_activate(state)
 
     @_explained
@@ -212,12 +234,14 @@ class EmoLlamaNode(LifecycleNode):
         if not self._configured:
             return
         self._configured = False
-        self._jumps.unregister()
+        if self._jumps is not None:
+            self._jumps.unregister()
         if self._overlay is not None:
             self._overlay.close()
-        self.destroy_publisher(self._emotion)
-        self.destroy_publisher(self._model_info)
-        self._overlay = self._emotion = self._model_info = None
+        for publisher in (self._emotion, self._model_info):
+            if publisher is not None:
+                self.destroy_publisher(publisher)
+        self._jumps = self._overlay = self._emotion = self._model_info = None
 
     # --- the engine ---
 
@@ -227,30 +251,57 @@ class EmoLlamaNode(LifecycleNode):
             session = self._session
         self._failure = ""
         self._engine_announced = False
-        self._engine = self._make_engine(self._options, lambda estimate: self._on_estimate(session, estimate))
-        self._engine_work.submit(self._engine.start)
+        self._window.clear()
+        self._engine = engine = self._make_engine(self._options, lambda estimate: self._on_estimate(session, estimate))
+        self.get_logger().info(f"Loading the model: backend {self._options.backend}.")
+        self._engine_work.submit(self._run_start, engine, session)
+
+    def _run_start(self, engine: Engine, session: int) -> None:
+        """Start an engine, in the engine's thread; what it raises is its failure."""
+        try:
+            engine.start()
+        except Exception as error:
+            sentence = str(error) if isinstance(error, EmoError) else f"The model side could not be started: {error!r}."
+            with self._gate:
+                if session == self._session:
+                    self._start_failure = sentence
 
     def _stop_engine(self) -> None:
         if self._engine is None:
             return
         with self._gate:
             self._session += 1
+            self._start_failure = ""
         self._engine_work.submit(self._engine.stop)
         self._engine = None
 
     def _watch(self) -> None:
+        if self._camera is not None:
+            self._camera.follow_publishers()
+        self._announce()
+
+    def _announce(self) -> None:
+        """Say once that the model is ready, and after that once that the node observes."""
         info = self._engine.model_info if self._engine is not None else None
         if info is None:
-            self._engine_announced = False
-        elif not self._engine_announced:
+            self._engine_announced = self._observing_announced = False
+            return
+        if not self._engine_announced:
             self._engine_announced = True
             self._model_info.publish(model_info_message(info, self.get_clock().now().nanoseconds))
             self.get_logger().info(f"Model ready: {info.model} on {info.device}.")
+        if self._camera is not None and not self._observing_announced:
+            self._observing_announced = True
+            self.get_logger().info(
+                f"Observing displayed expressions on {self._camera.topic} ({self._options.image_transport})."
+                if self._options.enabled
+                else f"Ready, but enabled is false: every frame on {self._camera.topic} is dropped undecoded."
+            )
 
     def _on_frame(self, frame: RawFrame) -> None:
         if self._engine is not None:
             self._engine.submit(frame)
-        if self._overlay is not None and self._overlay.enabled:
+        if self._overlay is not None:
             self._overlay.see(frame)
 
     def _on_estimate(self, session: int, estimate: Estimate) -> None:
@@ -288,19 +339,25 @@ class EmoLlamaNode(LifecycleNode):
         if name not in parameters.specs():
             return
         self._options = self._options.with_values({name: value})
+        # The overlay first: it is shut before the engine, which may be slow, is told.
+        if self._overlay is not None and name == "enabled":
+            self._overlay.switch(allowed=value)
+        elif self._overlay is not None and name == "overlay":
+            self._overlay.switch(wanted=value)
         if self._engine is not None:
             self._engine.set_live_option(name, value)
-        if name == "overlay" and self._overlay is not None:
-            self._overlay.enabled = value
+        if name == "enabled":
+            self._observing_announced = False
 
     # --- diagnostics ---
 
     def _report(self) -> None:
         stats = self._engine.stats() if self._engine is not None else None
-        if stats is not None and stats.state is EngineState.FAILED:
-            self._give_up(stats.message)
+        failure = self._start_failure or (stats.message if stats and stats.state is EngineState.FAILED else "")
+        if failure:
+            self._give_up(failure)
             stats = None
-        name = self.get_fully_qualified_name()
+        recent = self._window.add(stats, time.monotonic()) if stats is not None else Recent()
         percentiles = self._latencies.percentiles_ms()
         node = diagnostics.NodeReport(
             lifecycle_state=self._state_machine.current_state[1],
@@ -310,17 +367,30 @@ class EmoLlamaNode(LifecycleNode):
             clock_jumps=self._clock_jumps,
             memory_mb=self._process.memory_info().rss / 1e6,
             failure=self._failure,
+            callback_errors=self.callback_errors.within(WINDOW_S),
+            last_callback_error=self.callback_errors.last,
         )
         camera = self._camera.report() if self._camera is not None else None
+        elsewhere = (
+            image_topics(self) if camera is not None and camera.silent_s > self._options.camera_timeout_s else {}
+        )
+        judged = {
+            "camera": diagnostics.judge_camera(camera, self._options, elsewhere),
+            "model": diagnostics.judge_model(stats, recent, node, self._options),
+            "estimates": diagnostics.judge_estimates(stats, recent, node, self._options),
+            "privacy": diagnostics.judge_privacy(self._options),
+            "node": diagnostics.judge_node(node),
+        }
+        name = self.get_fully_qualified_name()
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
-        message.status = [
-            diagnostics.camera_status(f"{name}: camera", camera, self._options),
-            diagnostics.model_status(f"{name}: model", stats, node, self._options),
-            diagnostics.estimates_status(f"{name}: estimates", stats, node),
-            diagnostics.privacy_status(f"{name}: privacy", self._options),
-        ]
+        message.status = [diagnostics.status_message(f"{name}: {part}", found) for part, found in judged.items()]
         self._diagnostics.publish(message)
+        for part, found in judged.items():
+            if found.verdict.cause not in (self._failure or None, "callback"):  # those two have been logged already
+                self._announcer.tell(part, found.verdict)
+            else:
+                self._announcer.told(part, found.verdict)
 
     def _give_up(self, reason: str) -> None:
         """The engine has failed for good: free it, and go inactive so that activate means another try."""

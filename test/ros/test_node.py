@@ -1,10 +1,13 @@
+import importlib.util
 import threading
 import time
 
 import pytest
 
 from emo_llama_ros.engine.api import EngineState
+from emo_llama_ros.errors import MissingDependency
 from emo_llama_ros.estimate import Stage
+from emo_llama_ros.options import specs
 
 SERVICE_S = 0.7
 """The aim is 0.2 s; a busy test machine gets room, and loading or stopping the model takes longer than this."""
@@ -210,7 +213,7 @@ def test_one_publisher_serves_as_long_as_the_node_is_configured(corner, scripted
     corner.change_state("activate")
     for number in range(100):
         scripted.made[0].on_estimate(estimate(face_id=f"person {number}"))
-    assert sorted(made) == ["emotion", "~/model_info", "~/overlay"]
+    assert sorted(made) == ["emotion", "~/model_info", "~/overlay", "~/overlay/compressed"]
 
 
 def test_the_model_is_announced_once_it_is_ready_also_to_late_listeners(corner, scripted):
@@ -273,6 +276,96 @@ def test_a_missing_model_file_fails_configure_with_one_line(corner, tmp_path):
     assert "emo_llama fetch" in status[1]
     assert "\n" not in status[1]
     assert corner.state() == "unconfigured"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("image_topic", "/cam-1/image_raw", "no topic name"),
+        ("image_topic", "", "image_topic is empty"),
+        ("image_converter", "cv_bridge", "set image_converter to auto"),
+        ("models_folder", "/nowhere", "emo_llama fetch"),
+        ("calibration_file", "/etc/hostname", "JSON"),
+        ("calibration_file", "x" * 5000, "calibration_file cannot be a path"),
+        ("expression_model", "~nosuchuser/x.onnx", "expression_model cannot be a path"),
+        ("deployment_context", "workplace", "medical_or_safety_reason"),
+    ],
+)
+def test_what_configure_can_find_wrong_is_one_sentence_and_leaves_the_node_as_it_was(corner, name, value, words):
+    if value == "cv_bridge" and importlib.util.find_spec("cv_bridge"):
+        pytest.skip("cv_bridge is installed here")
+    diagnostics = corner.diagnostics()
+    node = corner.emo_llama_node(**{name: value})
+    before = len(list(node.publishers)), len(list(node.timers)), len(list(node.subscriptions))
+    for _ in range(2):
+        assert not corner.change_state("configure")[0]
+        assert corner.state() == "unconfigured"
+        assert (len(list(node.publishers)), len(list(node.timers)), len(list(node.subscriptions))) == before
+    status = corner.until(lambda: (s := diagnostics("model")) and s[0] == b"\x02" and s, "the error")
+    assert words in status[1]
+    assert len(status[1].splitlines()) == 1
+    assert corner.set_parameter(name, specs()[name].default).successful
+
+
+def test_an_engine_that_cannot_be_made_or_started_is_one_sentence_and_another_try_works(corner, scripted):
+    """The model side may raise whatever it likes, whether at once or in its own thread."""
+    trouble = [MissingDependency("cv_bridge gives wrong pixels."), RuntimeError("two\nlines")]
+
+    def make(options, on_estimate):
+        if trouble:
+            raise trouble.pop(0)
+        return scripted(options, on_estimate)
+
+    diagnostics = corner.diagnostics()
+    node = corner.emo_llama_node(make)
+    for words in ("cv_bridge gives wrong pixels.", "two lines"):
+        assert not corner.change_state("configure")[0]
+        assert corner.state() == "unconfigured"
+        assert node._emotion is None
+        status = corner.until(lambda w=words: (s := diagnostics("model")) and w in s[1] and s, "the reason")
+        assert len(status[1].splitlines()) == 1
+    assert corner.set_parameter("clip_s", 3.0).successful, "an unconfigured node can be changed"
+    assert corner.change_state("configure")[0]
+
+    def broken():
+        raise RuntimeError("no more threads")
+
+    engine = scripted.made[-1]
+    assert corner.change_state("cleanup")[0]
+    assert engine.stopped.wait(2.0)
+    scripted.settings = {"start": broken}
+    assert corner.change_state("configure")[0]
+    corner.until(lambda: (s := diagnostics("model")) and "no more threads" in s[1] and s[0] == b"\x02", "the reason")
+    assert corner.change_state("cleanup")[0]
+
+
+def test_a_topic_that_cannot_be_subscribed_to_leaves_the_node_inactive(corner, scripted):
+    """emotion is the node's own topic, of another type."""
+    diagnostics = corner.diagnostics()
+    node = corner.emo_llama_node(scripted, image_topic="emotion")
+    assert corner.change_state("configure")[0]
+    assert not corner.change_state("activate")[0]
+    assert corner.state() == "inactive"
+    assert node._camera is None
+    corner.until(lambda: (s := diagnostics("model")) and "cannot be subscribed to" in s[1], "the reason")
+    assert corner.change_state("cleanup")[0]
+
+
+def test_no_question_is_taken_while_the_privacy_switch_is_off(corner, scripted):
+    from emo_llama_ros.action import AskEmotion
+    from rclpy.action import ActionClient
+
+    corner.emo_llama_node(scripted)
+    corner.change_state("configure")
+    corner.change_state("activate")
+    client = ActionClient(corner.helper, AskEmotion, corner.name("emo_llama_node/ask"))
+    assert client.wait_for_server(10.0)
+    assert corner.set_parameter("enabled", False).successful
+    future = client.send_goal_async(AskEmotion.Goal(question="Who is there?"))
+    corner.until(future.done, "the answer")
+    assert not future.result().accepted
+    assert not scripted.made[0].questions
+    client.destroy()
 
 
 def test_an_unexpected_exception_in_configure_is_said_and_survived(corner, scripted, monkeypatch):
