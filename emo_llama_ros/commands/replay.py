@@ -84,6 +84,8 @@ def replay(
     people = "1 person" if len(result.people) == 1 else f"{len(result.people)} people"
     statuses = ", ".join(f"{count} {name}" for name, count in sorted(result.statuses().items())) or "none"
     typer.echo(f"{people}; estimates: {statuses}")
+    for sentence in dict.fromkeys(filter(None, (*result.stats.remarks, result.stats.silence))):
+        typer.echo(sentence)
     typer.echo(f"{shown(out / 'timeline.png')}, estimates.jsonl, estimates.csv, bag/, report.json")
     if result.interrupted:
         typer.echo("Interrupted: the results end where you stopped.", err=True)

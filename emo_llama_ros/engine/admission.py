@@ -23,6 +23,8 @@ class FrameAccount:
     drops: dict[str, int]
     remarks: tuple[str, ...]
     """Sentences on what is odd about the stream."""
+    bad_image: str
+    """Why a frame was last refused here, "" when none was."""
 
 
 class Admission:
@@ -33,6 +35,7 @@ class Admission:
 
     def __init__(self, options: Options) -> None:
         self.enabled = options.enabled
+        self._bad_image = ""
         self._times = CaptureTimes()
         self._gate = FrameGate(options)
         self._lock = threading.Lock()
@@ -53,6 +56,7 @@ class Admission:
                 return None, False
             if max(len(frame.frame_id), len(frame.encoding)) > MAX_ID_CHARACTERS:
                 self.drops["bad_image"] += 1
+                self._bad_image = f"The frame_id or encoding of an image has more than {MAX_ID_CHARACTERS} characters."
                 return None, False
             stamp_ns = self._times.of(frame.stamp_ns, frame.received_ns)
             if stamp_ns != frame.stamp_ns:
@@ -109,7 +113,9 @@ class Admission:
         with self._lock:
             in_flight = self._in_work + (self._waiting is not None)
             remarks = tuple(filter(None, (self._times.remark(), self._gate.remark())))
-            return FrameAccount(self.received, self.used, self.skipped, in_flight, dict(self.drops), remarks)
+            return FrameAccount(
+                self.received, self.used, self.skipped, in_flight, dict(self.drops), remarks, self._bad_image
+            )
 
     def _abandon(self, reason: str) -> None:
         if self._in_work:

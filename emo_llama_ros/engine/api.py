@@ -62,6 +62,8 @@ class EngineStats:
     """Of the frames used, those in which a face was found."""
     remarks: tuple[str, ...] = ()
     """Sentences on what is odd about the stream of frames, each with its remedy."""
+    silence: str = ""
+    """Why no estimate has come since the start, one sentence; "" when one has."""
 
 
 CLIP_FATES = (

@@ -62,8 +62,7 @@ class InProcessEngine:
 
     def set_live_option(self, name: str, value: object) -> None:
         value = check(name, value)
-        if name == "enabled":
-            self._camera_side.switch(bool(value))
+        self._camera_side.set_option(name, value)
         self._side.set_option(name, value)
 
     def stats(self) -> EngineStats:

@@ -15,6 +15,7 @@ from emo_llama_ros.backends.registry import make_backend
 from emo_llama_ros.engine.answers import announced, explained, label_estimate, nobody_estimate
 from emo_llama_ros.engine.api import EngineState, EngineStats
 from emo_llama_ros.engine.latencies import Latencies
+from emo_llama_ros.engine.silence import why_silent
 from emo_llama_ros.errors import BadImage
 from emo_llama_ros.estimate import Estimate, Status
 from emo_llama_ros.faces.analyzer import make_analyzer
@@ -102,7 +103,7 @@ class OfflineEngine:
 
     def stats(self) -> EngineStats:
         """Return the counters."""
-        return EngineStats(
+        stats = EngineStats(
             state=EngineState.READY if self._loaded else EngineState.STOPPED,
             received=self._frames["received"],
             used=self._frames["used"],
@@ -116,6 +117,7 @@ class OfflineEngine:
             frames_with_faces=self._perception.frames_with_faces if self._loaded else 0,
             remarks=tuple(filter(None, (self._restamped, self._gate.remark()))),
         )
+        return replace(stats, silence=why_silent(stats, self._options))
 
     def _answer(self, clips: list[Clip]) -> list[Estimate]:
         self._clips["due"] += len(clips)

@@ -103,11 +103,10 @@ class WorkerEngine:
         with self._options_lock:
             self._options = self._options.with_values({name: value})
             self._send("option", name, value)
-        if name == "enabled":
-            self._camera_side.switch(bool(value))
-            if not value:
-                with self._pixels_lock:
-                    self._pixels[:] = 0
+        self._camera_side.set_option(name, value)
+        if name == "enabled" and not value:
+            with self._pixels_lock:
+                self._pixels[:] = 0
 
     def stats(self) -> EngineStats:
         memory_mb = 0.0

@@ -82,6 +82,10 @@ class Tracker:
     def __init__(self, options: Options, interval: FrameInterval | None = None) -> None:
         """Make a tracker for frames that come at this `interval`."""
         self._interval = interval or FrameInterval()
+        # Imported here, because it takes half a second: only whoever follows people pays, and not at the first frame.
+        from scipy.optimize import linear_sum_assignment
+
+        self._solve = linear_sum_assignment
         self._memory_ns = round(options.track_memory_s * SECOND_NS)
         self._candidate_ns = min(self._memory_ns, round(CANDIDATE_MEMORY_S * SECOND_NS))
         self._max_gap_ns = round(options.max_gap_s * SECOND_NS)
@@ -138,8 +142,6 @@ class Tracker:
 
     def _assign(self, stamp_ns: int, faces: Sequence[Face], colours: Sequence[FloatArray]) -> dict[int, _Track]:
         """Return the track of each face that has one, by the face's number."""
-        from scipy.optimize import linear_sum_assignment
-
         if not self._tracks or not faces:
             return {}
         costs = np.array(
@@ -148,7 +150,7 @@ class Tracker:
                 for track in self._tracks
             ]
         )
-        rows, columns = linear_sum_assignment(costs)
+        rows, columns = self._solve(costs)
         return {
             int(column): self._tracks[row]
             for row, column in zip(rows, columns, strict=True)

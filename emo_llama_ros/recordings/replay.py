@@ -115,6 +115,8 @@ class Replay:
             "times_real_time": self.seconds / self.wall_s if self.wall_s else None,
             "latency_ms": {stage: {"p50": p50, "p95": p95} for stage, (p50, p95) in stats.latency_ms.items()},
             "last_bad_image": stats.last_bad_image,
+            "remarks": list(stats.remarks),
+            "silence": stats.silence,
         }
 
 

@@ -122,6 +122,7 @@ def judge_estimates(stats: EngineStats | None, recent: Recent, node: NodeReport,
         "frames skipped": stats.skipped,
         "frames in flight": stats.in_flight,
         "clock jumps": node.clock_jumps,
+        "why there is no estimate": stats.silence,
     }
     values |= {f"frames dropped: {reason}": n for reason, n in sorted(stats.drops.items())}
     values |= {f"clips {fate}": n for fate, n in sorted(stats.clips.items())}

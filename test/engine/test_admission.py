@@ -46,7 +46,7 @@ def test_a_disabled_camera_lets_nothing_through():
 def test_a_jump_of_the_clock_is_passed_on():
     admission = Admission(Options())
     admission.admit(frame(0))
-    _, jumped = admission.admit(frame(100))
+    _, jumped = admission.admit(frame(1000))
     assert jumped
 
 
@@ -124,6 +124,7 @@ def test_a_frame_with_an_endless_name_is_refused(field):
     admission = Admission(Options())
     assert admission.admit(replace(frame(1), **{field: "x" * 10**6})) == (None, False)
     assert admission.account().drops == {"bad_image": 1}
+    assert "256 characters" in admission.account().bad_image
 
 
 def test_frames_that_are_stamped_alike_are_timed_by_their_arrival_and_a_remark_says_so():

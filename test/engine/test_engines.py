@@ -338,16 +338,6 @@ class TestModelTrouble:
         backend.error = None
         camera.play_until(engine, lambda: any(e.label for e in camera.estimates), "it answers again")
 
-    def test_a_label_that_comes_too_late_is_counted_and_not_published(self, camera, started):
-        hold = threading.Event()
-        backend = Stubborn(Options(), hold=hold)
-        engine = started(InProcessEngine(Options(max_age_s=0.05), camera.estimates.append, backend))
-        camera.play(engine)
-        time.sleep(0.1)
-        hold.set()
-        wait_for(lambda: engine.stats().clips.get("late"), "the late label is counted")
-        assert not any(e.label for e in camera.estimates)
-
     def test_faces_are_followed_while_the_model_is_busy(self, camera, started):
         hold = threading.Event()
         engine = started(InProcessEngine(Options(), camera.estimates.append, Stubborn(Options(), hold=hold)))

@@ -229,6 +229,34 @@ def test_switching_the_camera_off_wipes_everything_that_was_seen(scene):
     assert view.clips["asked"] == view.clips["unanswered"] == 1
 
 
+def test_a_label_that_comes_too_late_is_counted_and_not_published(scene):
+    view = scene(max_age_s=0.5)
+    view.model.go.clear()
+    view.show(1, frames=2)
+    assert view.model.begun.wait(PATIENCE_S)
+    time.sleep(0.55)
+    view.model.go.set()
+    view.settled()
+    assert view.clips["late"] == 1
+    assert view.out == []
+    assert "became older than max_age_s" in view.engine.stats().silence
+
+
+def test_a_slow_camera_gives_labels_and_can_be_asked(scene):
+    view = scene(clip_min_s=0.5)
+    for _ in range(6):
+        view.now_s += 5.0
+        view.show(1)
+        view.settled()
+    assert view.clips["labelled"] == 5
+    assert len({e.face_id for e in view.out}) == 1
+    assert view.engine.stats().remarks == ()
+    assert view.engine.stats().silence == ""
+    answers = []
+    view.engine.ask(Question(), answers.append, lambda piece: None, answers.append)
+    wait_for(lambda: len(answers) == 2, "the question is answered")
+
+
 def test_on_demand_silences_also_what_was_on_its_way(scene):
     view = scene()
     view.model.go.clear()

@@ -5,7 +5,6 @@ import pytest
 
 from emo_llama_ros.backends.backend import LabelAnswer, ModelInfo
 from emo_llama_ros.engine.offline import OfflineEngine
-from emo_llama_ros.engine.silence import why_silent
 from emo_llama_ros.faces.face import Box, Face
 from emo_llama_ros.frames import SECOND_NS, RawFrame
 from emo_llama_ros.labels import RAF_DB
@@ -78,7 +77,7 @@ def test_a_camera_that_stamps_all_frames_alike_gives_estimates_and_a_remark(stam
 def test_equal_stamps_without_times_of_arrival_say_why_there_is_nothing():
     engine, estimates = played([50.0] * 20)
     assert estimates == []
-    assert "stands still" in why_silent(engine.stats(), OPTIONS)
+    assert "stands still" in engine.stats().silence
 
 
 @pytest.mark.parametrize(
@@ -98,12 +97,12 @@ def test_equal_stamps_without_times_of_arrival_say_why_there_is_nothing():
 def test_an_empty_result_says_why(stamps, changes, words):
     engine, estimates = played(stamps, **changes)
     assert estimates == []
-    assert words in why_silent(engine.stats(), OPTIONS)
+    assert words in engine.stats().silence
 
 
 def test_a_result_that_is_not_empty_needs_no_reason():
-    assert why_silent(played([n / 10 for n in range(20)])[0].stats(), OPTIONS) == ""
-    assert why_silent(played([n / 10 for n in range(20)], shade=0)[0].stats(), OPTIONS) == ""
+    assert played([n / 10 for n in range(20)])[0].stats().silence == ""
+    assert played([n / 10 for n in range(20)], shade=0)[0].stats().silence == ""
 
 
 def test_a_camera_that_sends_a_few_frames_now_and_then_gives_an_estimate_of_each_few():
