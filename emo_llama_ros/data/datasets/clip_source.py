@@ -52,8 +52,8 @@ class WholePicture:
     def __init__(self, expression: ExpressionReader | None = None) -> None:
         self._expression = expression
 
-    def find(self, rgb: RgbImage) -> list[Face]:
-        """Return the one face, which is the picture (H, W, 3)."""
+    def find(self, rgb: RgbImage, known: Sequence[Face] = (), everywhere: bool = True) -> list[Face]:
+        """Return the one face, which is the picture (H, W, 3), whatever is known."""
         height, width = rgb.shape[:2]
         return [Face(Box(0, 0, width, height), 1.0, margin_crop(rgb, _inner_box(width, height)))]
 
