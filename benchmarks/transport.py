@@ -2,7 +2,8 @@
 
 python benchmarks/transport.py [--quick] [--seconds S] [--repeat N]
 
-Each case streams from one process to a bare rclpy subscriber with the node's QoS in another. The last line is JSON.
+Each case streams from one process to the node's camera subscription, with this input_reliability, in another. The last
+line is JSON.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ SIZES = {"640x480": (640, 480), "1920x1080": (1920, 1080)}
 CASES = {
     "default, best effort": ("", "best_effort"),
     "default, reliable": ("", "reliable"),
+    "default, auto": ("", "auto"),
     "shipped profile, best effort": ("profile", "best_effort"),
     "shipped profile, reliable": ("profile", "reliable"),
+    "shipped profile, auto": ("profile", "auto"),
 }
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -46,20 +49,20 @@ def subscribe(topic: str, reliability: str) -> None:
     """Count images until standard input closes; print the count and the latencies."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
-    from sensor_msgs.msg import Image
 
-    from emo_llama_ros.ros.camera import camera_qos
-    from emo_llama_ros.ros.conversion import nanoseconds
+    from emo_llama_ros.frames import RawFrame
+    from emo_llama_ros.options import Options
+    from emo_llama_ros.ros.camera import Camera
 
-    latencies = []
+    latencies: list[float] = []
+
+    def take(frame: RawFrame) -> None:
+        latencies.append((time.time_ns() - frame.stamp_ns) / 1e6)
+
     rclpy.init()
     node = rclpy.create_node(f"subscriber_{os.getpid()}")
-    node.create_subscription(
-        Image,
-        topic,
-        lambda image: latencies.append((time.time_ns() - nanoseconds(image.header.stamp)) / 1e6),
-        camera_qos(reliability),
-    )
+    camera = Camera(node, Options(image_topic=topic, input_reliability=reliability), take)
+    node.create_timer(0.2, camera.follow_publishers)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     os.set_blocking(sys.stdin.fileno(), False)
@@ -95,7 +98,7 @@ def measure(size: tuple[int, int], profile: str, reliability: str, seconds: floa
 def main() -> None:
     """Measure every case and print a table, then JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="under 50 s")
+    parser.add_argument("--quick", action="store_true", help="under 75 s")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each stream")
     parser.add_argument("--repeat", type=int, default=3, help="streams per case; the median counts")
     parser.add_argument("--subscribe", nargs=2, help=argparse.SUPPRESS)
