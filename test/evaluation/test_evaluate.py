@@ -175,3 +175,26 @@ def test_tight_crops_of_real_faces_are_found_after_padding(media, tmp_path):
     (found,) = evaluate(plan, {"b": backend}, analyzer, Options())
     assert found.predictions[0].outcome == "ok"
     assert backend.seen[0].faces[0].measures
+
+
+def test_the_expression_of_a_picture_that_is_the_face_is_read_in_the_frame_of_fer2013(analyzer, media):
+    from emo_llama_ros.data.datasets.clip_source import FER_DROP, FER_SCALE, face_finder, whole_views
+    from emo_llama_ros.faces.alignment import cut, face_roi
+    from emo_llama_ros.labels import RAF_DB
+
+    rgb = cv2.cvtColor(cv2.imread(str(media("0-f15-hao-ph.jpg"))), cv2.COLOR_BGR2RGB)
+    (found,) = analyzer.analyze(rgb)[:1]
+    small = cut(rgb, face_roi(found.landmarks, FER_SCALE, FER_DROP), 48)  # as FER2013 would hold this face
+    (whole,) = face_finder(Faces.WHOLE, Options()).analyze(small)
+    assert RAF_DB.labels[int(whole.expression.argmax())] == "happiness"
+    assert np.abs(whole.expression - found.expression).max() < 0.15
+    assert len(whole_views(48, 48)) >= 1
+
+
+def test_faces_are_whole_in_data_cut_like_fer2013_and_padded_in_other_crops():
+    from emo_llama_ros.data.datasets import DATASETS
+
+    assert Faces.AUTO.resolve(DATASETS["ferplus"]) is Faces.WHOLE
+    assert Faces.AUTO.resolve(DATASETS["raf-db"]) is Faces.PAD
+    assert Faces.AUTO.resolve(DATASETS["mafw"]) is Faces.DETECT
+    assert Faces.DETECT.resolve(DATASETS["ferplus"]) is Faces.DETECT

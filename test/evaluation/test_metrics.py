@@ -136,3 +136,49 @@ def test_equal_backends_do_not_differ():
     assert found.difference.value == 0
     with pytest.raises(BadData, match="same samples"):
         compare(made, made[:5], RAF_DB)
+
+
+def test_brier_and_kl_are_of_the_shares_of_votes_where_there_are_any():
+    from dataclasses import replace
+
+    (sure,) = answers(["happiness"], ["happiness"], confidence=1.0)
+    half = replace(sure, votes=(5, 5, 0, 0, 0, 0, 0, 0, 0, 0))  # neutral and happiness
+    nobody = replace(sure, votes=(0, 0, 0, 0, 0, 0, 0, 0, 4, 6))
+    found = compute([half, nobody, sure], RAF_DB).votes
+    assert found.count == 1
+    assert found.brier == pytest.approx(0.5)
+    assert found.kl > 10  # what half of the people chose was given nothing
+    fair = replace(half, probabilities=tuple(0.5 if x in ("neutral", "happiness") else 0.0 for x in RAF_DB.labels))
+    found = compute([fair], RAF_DB).votes
+    assert (found.brier, found.kl) == (pytest.approx(0), pytest.approx(0))
+    assert compute([sure], RAF_DB).votes is None
+
+
+def test_people_are_scored_one_by_one():
+    made = []
+    for number in range(20):
+        right = 2 if number else 1  # person 0 is read right half of the time
+        said = ["anger"] * right + ["fear"] * (2 - right)
+        made += answers(["anger", "anger"], said, person=f"p{number}")
+    made += answers(["fear"], ["anger"])  # of nobody in particular
+    found = compute(made, RAF_DB).people
+    assert found.people == 20
+    assert found.mean == pytest.approx((19 + 0.5) / 20)
+    assert found.worst_tenth == pytest.approx(0.75)  # of two people
+    assert compute(answers(["fear"], ["anger"]), RAF_DB).people is None
+
+
+def test_low_quality_is_counted():
+    made = answers(["fear"], ["anger"]) + answers(["fear"], ["fear"], fold=0, low_quality=True)
+    assert compute(made, RAF_DB).low_quality == 1
+
+
+def test_the_difference_of_uar_weighs_rare_classes_like_others():
+    truth = ["happiness"] * 90 + ["fear"] * 10
+    first = answers(truth, ["happiness"] * 100)
+    second = answers(truth, ["happiness"] * 80 + ["fear"] * 20)
+    found = compare(first, second, RAF_DB)
+    assert found.difference.value == pytest.approx(0.0)
+    assert found.uar_difference.value == pytest.approx((1 - 10 / 90) / 2)
+    assert found.uar_difference.low > 0.3
+    assert found.difference.low < 0 < found.difference.high

@@ -57,3 +57,25 @@ def test_folds_have_a_table(results):
     text = markdown("DFEW", [Result("x", "x", compute(made, DFEW))], {}, "x")
     assert "| 1 | 100.0% / 100.0% |" in text
     assert "| 2 | 0.0% / 0.0% |" in text
+
+
+def test_votes_people_and_what_was_left_out_are_shown_where_there_are_any(results):
+    from emo_llama_ros.data.datasets import LeftOut
+
+    plain = markdown("Mine", *results, "x", LeftOut())
+    assert "to votes |" not in plain
+    assert "per person" not in plain
+    assert "Left out" not in plain
+    made = answers(["anger"], ["anger"], votes=(0, 0, 0, 0, 9, 0, 0, 0, 1, 0), person="p1", low_quality=True)
+    left_out = LeftOut()
+    left_out.add("is empty", "a.jpg")
+    result = [Result("x", "x", compute(made, RAF_DB))]
+    text = markdown("Mine", result, {}, "x", left_out)
+    assert "| Brier to votes | 0.01" in text
+    assert "| UAR per person, worst tenth | 100.0% |" in text
+    assert "| low quality rate | 100.0% |" in text
+    assert "## Left out\n\n- 1 × is empty (a.jpg)" in text
+    found = as_json("Mine", result, {}, "x", left_out)
+    assert found["left_out"] == {"is empty": {"count": 1, "examples": ["a.jpg"]}}
+    assert found["results"][0]["votes"]["count"] == 1
+    assert found["results"][0]["people"]["uar_mean"] == 1.0

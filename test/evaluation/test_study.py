@@ -277,6 +277,44 @@ def test_two_processes_give_the_result_of_one(analyzer, tmp_path):
     assert all(len(p.votes) == 10 and len(p.probabilities) == 8 for p in found[1])
 
 
+def test_a_backend_and_an_onnx_classifier_are_compared_in_one_report(analyzer, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from ferplus_files import arrays, faces
+
+    from emo_llama_ros.labels import FERPLUS
+
+    # Always says neutral, in eight classes.
+    weights = onnx.numpy_helper.from_array(np.zeros((1, 8), np.float32), "w")
+    bias = onnx.numpy_helper.from_array(np.array([5] + [0] * 7, np.float32), "b")
+    nodes = [
+        onnx.helper.make_node("GlobalAveragePool", ["x"], ["p"]),
+        onnx.helper.make_node("Flatten", ["p"], ["f"]),
+        onnx.helper.make_node("Gemm", ["f", "w", "b"], ["y"]),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes, "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 1, 64, 64])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 8])],
+        [weights, bias],
+    )  # fmt: skip
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    (tmp_path / "net.txt").write_text("\n".join(FERPLUS.labels))
+    np.savez(tmp_path / "faces.npz", **arrays([r for r in faces(40) if r.name]))
+    plan = Plan(open_dataset(tmp_path / "faces.npz"), tmp_path / "faces.npz", "train", faces=Faces.AUTO)
+    made = contenders(["expression", f"onnx={tmp_path / 'net.onnx'}"], "", Options(), "ferplus")
+    found = run_study(Study(plan, made, Options(), tmp_path / "out", "mine", "x"))
+    ours, net = found["results"]
+    assert [ours["name"], net["name"]] == ["expression", "net"]
+    assert net["model"] == "expression/net"
+    assert net["classes"]["neutral"]["recall"] == 1.0
+    assert net["uar"]["value"] == pytest.approx(1 / sum(c["support"] > 0 for c in net["classes"].values()))
+    assert ours["confusion"] != net["confusion"]
+    assert 0 < found["comparisons"]["net"]["mcnemar_p"] <= 1
+    assert "## net against expression" in (tmp_path / "out/report.md").read_text()
+
+
 def test_the_command_evaluates_real_faces(media, tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
