@@ -1,4 +1,5 @@
-# `make demo` and `make test` set up everything they need in .venv; see README.md.
+# `make demo` and `make test` set up everything they need in .venv; see README.md. Without a sourced ROS 2 they use the
+# wheels of Kilted, or of Jazzy with `make test ROS_WHEELS=jazzy`.
 .PHONY: demo test lint setup clean
 
 # ROS 2 from wheels finds its interfaces through the ament index of the virtual environment.
@@ -7,6 +8,8 @@ export AMENT_PREFIX_PATH := $(CURDIR)/.venv
 endif
 # No code path may reach for a model hub behind the user's back.
 export HF_HUB_OFFLINE := 1
+# Messages refuse what those of Humble refuse, e.g. an int for a float field.
+test: export ROS_PYTHON_CHECK_FIELDS := 1
 
 demo:
 	@scripts/setup demo

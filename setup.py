@@ -86,7 +86,7 @@ class BuildPy(build_py):
     def run(self) -> None:
         super().run()
         if BUILDING and PREFIX:
-            (staged,) = STAGE.glob(f"l*/python3*/*-packages/{NAME}")
+            (staged,) = STAGE.glob(f"**/python3*/*-packages/{NAME}")  # Ubuntu: local/lib/
             ignore = shutil.ignore_patterns("__pycache__", "*.c")
             shutil.copytree(staged, Path(self.build_lib, NAME), dirs_exist_ok=True, ignore=ignore)
 

@@ -12,6 +12,7 @@ import os
 import platform
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "load_average": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
-        "ros": os.environ.get("ROS_DISTRO") or "kilted wheels",
+        "ros": os.environ.get("ROS_DISTRO") or f"wheels of rclpy {version('rclpy')}",
     }
 
 
