@@ -52,6 +52,8 @@ MAFW = LabelSet(
     ),
 )
 
+CONTEMPT = "contempt"
+
 LABEL_SETS = {s.name: s for s in (RAF_DB, AFFECTNET, AFFECTNET_7, FERPLUS, DFEW, FERV39K, MAFW)}
 
 _SYNONYMS = {

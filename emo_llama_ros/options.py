@@ -73,7 +73,12 @@ class Options:
     )  # fmt: skip
     models_folder: str = _option("", "Folder with the fetched networks; empty uses the user's cache.")
     insightface_folder: str = _option("", "Folder with an insightface model pack (non-commercial licence).")
-    expression_model: str = _option("", "ONNX expression classifier to use instead of the embedded one.")
+    expression_operating_point: float = _option(
+        0.3, "Where emo-eyes answers: 1 follows how often displays occur in everyday pictures and is right most often, "
+        "0 takes all for equally likely and finds disgust and fear more often. The probabilities stay calibrated.",
+        low=-0.5, high=1.0,
+    )  # fmt: skip
+    expression_model: str = _option("", "ONNX expression classifier to use instead of emo-eyes.")
     expression_labels: str = _option("", "Text file with one label per line, in the order of the ONNX outputs.")
     analysis_rate_hz: float = _option(
         10.0, "Frames per second in which faces are looked for; other frames are skipped undecoded.",

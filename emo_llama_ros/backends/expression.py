@@ -18,18 +18,25 @@ from emo_llama_ros.evidence import UNITS, Evidence, describe, phases_of
 from emo_llama_ros.evidence.action_units import measured_units
 from emo_llama_ros.evidence.clip_measures import clip_affect, clip_scores, good_readings
 from emo_llama_ros.frames import SECOND_NS
-from emo_llama_ros.labels import RAF_DB
+from emo_llama_ros.labels import CONTEMPT, LABEL_SETS, RAF_DB, label_set
 from emo_llama_ros.options import Options
 from emo_llama_ros.perception.clips import Clip
+
+DISPLAYS = (*RAF_DB.labels, CONTEMPT)
+"""What an expression network may tell apart."""
 
 
 class ExpressionBackend:
     """Labels a clip by the recency-weighted mean of the expression network's log-probabilities."""
 
     def __init__(self, options: Options) -> None:
-        if options.label_set != RAF_DB.name:
+        self._labels = label_set(options.label_set)
+        unknown = set(self._labels.labels) - set(DISPLAYS)
+        if unknown:
+            fitting = ", ".join(name for name, known in LABEL_SETS.items() if set(known.labels) <= set(DISPLAYS))
             raise BadParameter(
-                f"The expression backend knows the label set '{RAF_DB.name}' only, not '{options.label_set}'."
+                f"The expression backend cannot tell {', '.join(sorted(unknown))} of the label set "
+                f"'{options.label_set}'; choose one of {fitting}."
             )
         self._options = options
         self._info: ModelInfo | None = None
@@ -42,15 +49,14 @@ class ExpressionBackend:
         return self._info
 
     def load(self) -> None:
-        # No temperature ships: on the few plainly displayed expressions of the sample media the network is right so
-        # often that a fit would sharpen it (benchmarks/expression_calibration.py), and in the wild it is not.
+        # emo-eyes gives calibrated probabilities; a file calibrates another network, or what a clip of frames makes.
         path = self._options.calibration_file
-        self._calibration = calibration.load(Path(path).expanduser(), RAF_DB) if path else calibration.IDENTITY
-        network = Path(self._options.expression_model).stem or "fer"
+        self._calibration = calibration.load(Path(path).expanduser(), self._labels) if path else calibration.IDENTITY
+        network = Path(self._options.expression_model).stem or "emo-eyes"
         self._info = ModelInfo(
             backend="expression",
             model=f"expression/{network}",
-            label_set=RAF_DB,
+            label_set=self._labels,
             dtype="float32",
             calibration=self._calibration.description,
         )
@@ -66,7 +72,7 @@ class ExpressionBackend:
         phases = phases_of([(clip.stamp_ns - s) / SECOND_NS for s in stamps], readings, RAF_DB.labels)
         if question:
             yield "This backend cannot converse; here is what it measured. "
-        yield describe(evidence, answer.probabilities, RAF_DB.labels, phases, still=len(clip.faces) == 1)
+        yield describe(evidence, answer.probabilities, self._labels.labels, phases, still=len(clip.faces) == 1)
 
     def forget(self, face_id: str) -> None:
         """Nothing is cached."""
@@ -75,7 +81,7 @@ class ExpressionBackend:
         self._info = None
 
     def _label(self, clip: Clip) -> LabelAnswer:
-        scores = clip_scores(clip)
+        scores = clip_scores(clip, self._labels.labels)
         if scores is None:
             sentence = "The expression network gave no reading of this face."
             return LabelAnswer((), status=Status.ERROR, message=sentence)

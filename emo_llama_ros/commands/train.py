@@ -13,16 +13,15 @@ def train(
     output: Annotated[
         Path | None, typer.Option(help="Folder for everything the run makes. [default: the recipe's]")
     ] = None,
+    data: Annotated[
+        str, typer.Option(help="FER+, for the recipe of emo-eyes: a folder or an .npz, see docs/training.md.")
+    ] = "",
     smoke: Annotated[bool, typer.Option("--smoke", help="Run all of it in miniature, to see that it works.")] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint of an interrupted run.")
     ] = False,
 ) -> None:
     """Train the model that a recipe describes. Several GPUs: accelerate launch -m emo_llama_ros.training RECIPE."""
-    from emo_llama_ros.training.recipe import load_recipe
+    from emo_llama_ros.training.start import start
 
-    wanted = load_recipe(recipe)
-    from emo_llama_ros.training.run import train as run  # seconds of imports: after the recipe is known to be one
-
-    result = run(wanted, output, smoke=smoke, resume=resume)
-    typer.echo(f"Trained {result.folder}; log {result.log}, plot {result.plot}.")
+    typer.echo(start(recipe, output, data=data, smoke=smoke, resume=resume))

@@ -11,7 +11,7 @@ from emo_llama_ros.evidence import ClipFacts, Evidence, Phase, phases_of
 from emo_llama_ros.evidence.action_units import MEASURED, NEEDS_BASELINE, is_readable, measured_units
 from emo_llama_ros.faces.face import Face, FloatArray, QualityFlaw
 from emo_llama_ros.frames import SECOND_NS
-from emo_llama_ros.labels import RAF_DB
+from emo_llama_ros.labels import CONTEMPT, RAF_DB
 from emo_llama_ros.perception.clips import Clip
 
 HALF_LIFE_S = 0.4
@@ -39,20 +39,32 @@ def clip_facts(clip: Clip, labels: Sequence[str], probabilities: Sequence[float]
     return ClipFacts(readings, evidences, unknown, readable, tuple(labels), tuple(probabilities), phases, span_s)
 
 
-def clip_scores(clip: Clip) -> FloatArray | None:
-    """Return the log-probability of each label over the clip, (7,) in the order of RAF_DB; None without a reading.
+def clip_scores(clip: Clip, labels: Sequence[str] = RAF_DB.labels) -> FloatArray | None:
+    """Return the log-probability of each of C `labels` over the clip, (C,); None without a reading.
 
     A face of age t weighs 2^(-t / HALF_LIFE_S). Faces with a flaw count only where no face is without.
     """
-    read = good_readings(clip)
+    read = _counting(clip)
     if not read:
         return None
     ages_s = np.array([(clip.stamp_ns - stamp) / SECOND_NS for stamp, _ in read], np.float32)
-    return weighted_scores(ages_s, np.array([probabilities for _, probabilities in read], np.float32))
+    return weighted_scores(ages_s, np.array([display_shares(face, labels) for _, face in read], np.float32))
+
+
+def display_shares(face: Face, labels: Sequence[str]) -> FloatArray:
+    """Return the probabilities of `labels` (C,) of a face that was read, which sum to 1.
+
+    Each label is one of RAF_DB's seven, or contempt, which has 0 where the network does not know it.
+    """
+    assert face.expression is not None
+    contempt = 0.0 if np.isnan(face.contempt) else face.contempt
+    displays = dict(zip(RAF_DB.labels, ((1 - contempt) * face.expression).tolist(), strict=True)) | {CONTEMPT: contempt}
+    shares = np.array([displays[label] for label in labels], np.float32)
+    return shares / max(float(shares.sum()), _FLOOR)
 
 
 def weighted_scores(ages_s: FloatArray, probabilities: FloatArray) -> FloatArray:
-    """Return the weighted mean of log-probabilities (T, 7), (7,); see `clip_scores`."""
+    """Return the weighted mean of log-probabilities (T, C), (C,); see `clip_scores`."""
     weights = _recency(ages_s)
     return np.asarray(weights @ np.log(np.maximum(probabilities, _FLOOR)) / weights.sum(), np.float32)
 
@@ -68,7 +80,7 @@ def clip_affect(clip: Clip) -> tuple[float, float]:
 
 
 def ranked(scores: FloatArray) -> tuple[tuple[str, float], ...]:
-    """Return the labels of log-probabilities (7,) with their shares, the largest first."""
+    """Return RAF_DB's labels of log-probabilities (7,) with their shares, the largest first."""
     shares = np.exp(scores - scores.max())
     shares /= shares.sum()
     return tuple((RAF_DB.labels[i], float(shares[i])) for i in np.argsort(-shares, kind="stable"))

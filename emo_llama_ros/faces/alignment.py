@@ -23,6 +23,8 @@ EVEN_MEAN, EVEN_CONTRAST = 118.0, 48.0
 LEFT_EYE, RIGHT_EYE = 33, 263
 """Outer eye corners of the face mesh, on the image's left and right."""
 NASION, NOSE_BASE = 168, 2
+EYE_CORNERS_TO_CENTRES = 1.41
+"""Distance of the outer eye corners over that of the eyes' centres, in `pose.TEMPLATE`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +72,51 @@ def angle_between(left: FloatArray, right: FloatArray) -> float:
     return float(np.arctan2(right[1] - left[1], right[0] - left[0]))
 
 
-def face_roi(mesh: FloatArray, scale: float, drop: float) -> Roi:
-    """Return the upright square around a face mesh (468, 3), unmoved by what mouth and brows do.
+@dataclass(frozen=True, slots=True)
+class FaceAxes:
+    """Where a face is, how large and how turned, unmoved by what mouth and brows do."""
 
-    The unit is the distance of the outer eye corners in 3-D, which head turns leave alone, or 1.7 times the nose
-    length where depth fails. The square's side is `scale` units; its centre lies `drop` units below the eyes.
+    x: float
+    y: float
+    """Midpoint of the eyes in pixels of the full image."""
+    unit: float
+    """Distance of the outer eye corners in 3-D, in pixels."""
+    angle: float
+    """Radians from the image's x axis to the line through the eyes, clockwise."""
+
+    def roi(self, scale: float, drop: float) -> Roi:
+        """Return the upright square of `scale` units per side whose centre lies `drop` units below the eyes."""
+        down = drop * self.unit
+        return Roi(
+            self.x - float(np.sin(self.angle)) * down,
+            self.y + float(np.cos(self.angle)) * down,
+            scale * self.unit,
+            self.angle,
+        )
+
+
+def mesh_axes(mesh: FloatArray) -> FaceAxes:
+    """Return the axes of a face mesh (468 or more, 3).
+
+    The unit is the distance of the outer eye corners in 3-D, which head turns leave alone, or 1.7 times the nose length
+    where depth fails.
     """
     left, right = mesh[LEFT_EYE], mesh[RIGHT_EYE]
     unit = max(float(np.linalg.norm(right - left)), 1.7 * float(np.linalg.norm(mesh[NASION] - mesh[NOSE_BASE])))
-    angle = angle_between(left, right)
-    x, y = (left[:2] + right[:2]) / 2
-    return Roi(float(x - np.sin(angle) * drop * unit), float(y + np.cos(angle) * drop * unit), scale * unit, angle)
+    x, y = ((left[:2] + right[:2]) / 2).tolist()
+    return FaceAxes(x, y, unit, angle_between(left, right))
+
+
+def eye_axes(left_eye: FloatArray, right_eye: FloatArray) -> FaceAxes:
+    """Return the axes of a face of which only the centres of the eyes are known, (2,) pixels, image left first."""
+    x, y = ((left_eye + right_eye) / 2).tolist()
+    unit = float(np.linalg.norm(right_eye - left_eye)) * EYE_CORNERS_TO_CENTRES
+    return FaceAxes(x, y, unit, angle_between(left_eye, right_eye))
+
+
+def face_roi(mesh: FloatArray, scale: float, drop: float) -> Roi:
+    """Return the upright square of `scale` units around a face mesh, `drop` units below its eyes; see `FaceAxes`."""
+    return mesh_axes(mesh).roi(scale, drop)
 
 
 def margin_crop(rgb: RgbImage, box: Box) -> RgbImage:

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from emo_llama_ros.errors import BadParameter
-from emo_llama_ros.faces import blazeface, expression, eyes, face_mesh
-from emo_llama_ros.faces.alignment import margin_crop
+from emo_llama_ros.faces import blazeface, eyes, face_mesh
+from emo_llama_ros.faces.alignment import margin_crop, mesh_axes
 from emo_llama_ros.faces.blazeface import BlazeFace, Detection
-from emo_llama_ros.faces.expression import EmbeddedExpression, ExpressionReader, face_views
+from emo_llama_ros.faces.emo_eyes import EmoEyes
+from emo_llama_ros.faces.expression import ExpressionReader
 from emo_llama_ros.faces.eyes import Eyes
 from emo_llama_ros.faces.face import Box, Face, FaceAnalyzer, FloatArray
 from emo_llama_ros.faces.face_mesh import FaceMesh
@@ -74,7 +75,7 @@ class FaceReader:
         mesh = face.landmarks
         assert mesh is not None
         upright = frontal(mesh)
-        reading = self.expression.read(rgb, grey, face_views(mesh))
+        reading = self.expression.read(rgb, grey, mesh_axes(mesh))
         return replace(
             face,
             pose=upright.pose,
@@ -83,6 +84,9 @@ class FaceReader:
             arousal=reading.arousal,
             measures=measure(upright, self._eyes.opening(rgb, mesh)),
             embedding=reading.embedding,
+            contempt=reading.contempt,
+            disagreement=reading.disagreement,
+            features=reading.features,
             flaws=flaws(grey, face.box, mesh, upright.pose, self._options),
         )
 
@@ -189,7 +193,7 @@ def _largest_first(faces: Sequence[Face]) -> list[Face]:
 
 def make_expression_reader(options: Options) -> ExpressionReader:
     """Return the embedded expression network, or the user's ONNX classifier where `expression_model` names one."""
-    embedded = EmbeddedExpression(model_file(expression.NETWORK_FILE, options.models_folder))
+    embedded = EmoEyes(operating_point=options.expression_operating_point)
     if not options.expression_model:
         return embedded
     if not options.expression_labels:

