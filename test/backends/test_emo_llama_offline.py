@@ -6,11 +6,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 
-from emo_llama_ros.engine.offline import OfflineEngine  # noqa: E402
-from emo_llama_ros.errors import MissingModel  # noqa: E402
-from emo_llama_ros.estimate import Stage, Status  # noqa: E402
-from emo_llama_ros.frames import RawFrame  # noqa: E402
-from emo_llama_ros.options import Options  # noqa: E402
+from emo_llama_ros.engine.offline import OfflineEngine
+from emo_llama_ros.errors import MissingModel
+from emo_llama_ros.estimate import Stage, Status
+from emo_llama_ros.frames import RawFrame
+from emo_llama_ros.options import Options
 
 
 @pytest.fixture(scope="module")

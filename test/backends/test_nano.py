@@ -9,19 +9,19 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 
-from emo_llama_ros.backends.emo_llama import EmoLlamaBackend  # noqa: E402
-from emo_llama_ros.backends.expression import ExpressionBackend  # noqa: E402
-from emo_llama_ros.checksums import file_sha256  # noqa: E402
-from emo_llama_ros.evaluation.faithfulness import Tally, check  # noqa: E402
-from emo_llama_ros.evidence.clip_measures import measure  # noqa: E402
-from emo_llama_ros.frames import Frame  # noqa: E402
-from emo_llama_ros.labels import RAF_DB  # noqa: E402
-from emo_llama_ros.model.checkpoint import NANO, open_checkpoint  # noqa: E402
-from emo_llama_ros.options import Options  # noqa: E402
-from emo_llama_ros.perception.clips import Clip  # noqa: E402
-from emo_llama_ros.perception.perception import Perception  # noqa: E402
-from emo_llama_ros.training.recipe import load_recipe  # noqa: E402
-from emo_llama_ros.training.synthetic.recordings import HELD_OUT  # noqa: E402
+from emo_llama_ros.backends.emo_llama import EmoLlamaBackend
+from emo_llama_ros.backends.expression import ExpressionBackend
+from emo_llama_ros.checksums import file_sha256
+from emo_llama_ros.evaluation.faithfulness import Tally, check
+from emo_llama_ros.evidence.clip_measures import measure
+from emo_llama_ros.frames import Frame
+from emo_llama_ros.labels import RAF_DB
+from emo_llama_ros.model.checkpoint import NANO, open_checkpoint
+from emo_llama_ros.options import Options
+from emo_llama_ros.perception.clips import Clip
+from emo_llama_ros.perception.perception import Perception
+from emo_llama_ros.training.recipe import load_recipe
+from emo_llama_ros.training.synthetic.recordings import HELD_OUT
 
 PHOTOGRAPHS = [name for name in HELD_OUT if name.endswith(".jpg")]
 OFF_TOPIC = "That cannot be answered from the measured evidence."

@@ -10,13 +10,13 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="needs the 'dev' extra")
 pytest.importorskip("onnxruntime", reason="needs the 'onnx' extra")
 
-from emo_llama_ros.errors import BadParameter, MissingModel  # noqa: E402
-from emo_llama_ros.faces.alignment import Roi  # noqa: E402
-from emo_llama_ros.faces.analyzer import make_expression_reader  # noqa: E402
-from emo_llama_ros.faces.expression import Reading  # noqa: E402
-from emo_llama_ros.faces.onnx_expression import OnnxExpression  # noqa: E402
-from emo_llama_ros.labels import RAF_DB  # noqa: E402
-from emo_llama_ros.options import Options  # noqa: E402
+from emo_llama_ros.errors import BadParameter, MissingModel
+from emo_llama_ros.faces.alignment import Roi
+from emo_llama_ros.faces.analyzer import make_expression_reader
+from emo_llama_ros.faces.expression import Reading
+from emo_llama_ros.faces.onnx_expression import OnnxExpression
+from emo_llama_ros.labels import RAF_DB
+from emo_llama_ros.options import Options
 
 WHOLE = (Roi(31.5, 31.5, 64),)
 AFFECTNET_ORDER = ("Anger", "Contempt", "Disgust", "Fear", "Happiness", "Neutral", "Sadness", "Surprise")

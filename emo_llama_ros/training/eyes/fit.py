@@ -95,7 +95,7 @@ class Average(TrainerCallback):
         """Log how right the average is on the held-out faces, before any operating point is chosen."""
         assert self.trainer is not None
         logits, _ = predict(self.network, self._held_out.images, self._size)
-        accuracy, uar = accuracy_and_uar(logits, self._held_out.majority)
+        accuracy, uar = accuracy_and_uar(logits, self._held_out)
         self.trainer.log({"eval_accuracy": accuracy, "eval_uar": uar})
 
     @property

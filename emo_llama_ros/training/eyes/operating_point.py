@@ -12,18 +12,18 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
-from sklearn.metrics import recall_score
+from scipy.special import softmax
 from torch import Tensor
 
 from emo_llama_ros.data.ferplus import VotedFaces
+from emo_llama_ros.evaluation.calibration_fit import fit_on_votes
+from emo_llama_ros.evaluation.metrics import calibration_of, confusion_of, vote_scores, war_uar
 from emo_llama_ros.labels import FERPLUS, RAF_DB
 
+FloatArray = npt.NDArray[np.float64]
+
 EXPONENTS = tuple(round(0.1 * step, 1) for step in range(-5, 11))
-_SEVEN = [FERPLUS.labels.index(label) for label in FERPLUS.labels if label in RAF_DB.labels]
-_BINS = 15
+_SEVEN = [FERPLUS.labels.index(label) for label in RAF_DB.labels]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class OperatingPoint:
     ece: float
     """Expected calibration error against the majority, 15 bins."""
     brier: float
-    """Mean squared distance of the seven probabilities from the seven shares of votes."""
+    """Mean squared distance of the seven probabilities from the seven shares of votes, summed."""
     kl: float
     """Mean Kullback-Leibler divergence of the probabilities from the shares of votes, in nats."""
 
@@ -47,23 +47,29 @@ class OperatingPoint:
         return {k: _rounded(v) for k, v in asdict(self).items()}
 
 
-def operating_points(
-    logits: Tensor, prior: npt.NDArray[np.float64], faces: VotedFaces, temperatures: Sequence[float] | None = None
-) -> list[OperatingPoint]:
-    """Return the points of all EXPONENTS on faces with a majority among seven displays, given logits (N, 8).
+def counted_shares(faces: VotedFaces) -> FloatArray:
+    """Return the shares of votes for the seven displays (N, 7), order of labels.RAF_DB; rows of 0 where nobody did.
 
-    `prior` (8,) is the displays' frequency in training. Temperatures are fitted on these faces' votes, unless those of
-    other faces are given, one for each of EXPONENTS.
+    A single vote is a slip, and left out where others agree: the rule of FER+'s majority.
     """
-    kept = np.isin(faces.majority, _SEVEN)
-    chosen, faces = logits.double().numpy()[kept], faces.select(kept)
+    votes = faces.votes[:, _SEVEN].astype(np.float64)
+    counted = np.where(votes > 1, votes, 0)
+    counted = np.where(counted.sum(1, keepdims=True) > 0, counted, votes)
+    return counted / np.maximum(counted.sum(1, keepdims=True), 1)
+
+
+def operating_points(logits: Tensor, prior: FloatArray, faces: VotedFaces) -> list[OperatingPoint]:
+    """Return the points of all EXPONENTS, each with the temperature that fits these faces' votes best.
+
+    `logits` (N, 8) of the faces; those without a majority among the seven displays are left out. `prior` (8,) is the
+    displays' frequency in training.
+    """
+    chosen, shares, truth = _with_majority(logits, faces)
     points = []
-    for number, exponent in enumerate(EXPONENTS):
+    for exponent in EXPONENTS:
         adjusted = (chosen + exponent * np.log(prior))[:, _SEVEN]
-        shares = faces.shares(FERPLUS)[:, _SEVEN]
-        shares /= shares.sum(1, keepdims=True)
-        temperature = temperatures[number] if temperatures else fit_temperature(adjusted, shares)
-        points.append(_measure(exponent, temperature, adjusted, shares, faces.majority))
+        temperature = 1 / fit_on_votes(adjusted, shares).scale[0]
+        points.append(_measure(exponent, temperature, adjusted, shares, truth))
     return points
 
 
@@ -72,54 +78,38 @@ def choose(points: Sequence[OperatingPoint]) -> OperatingPoint:
     return max(points, key=lambda point: point.accuracy + point.uar)
 
 
-def fit_temperature(logits: npt.NDArray[np.float64], shares: npt.NDArray[np.float64]) -> float:
-    """Return the temperature at which softmax(logits / T) has the lowest cross-entropy with the shares, both (N, C)."""
-
-    def cross_entropy(log_temperature: float) -> float:
-        return float(-(shares * log_softmax(logits / np.exp(log_temperature), axis=1)).sum(1).mean())
-
-    return float(np.exp(minimize_scalar(cross_entropy, bounds=(-2.5, 2.5), method="bounded").x))
+def accuracy_and_uar(logits: Tensor, faces: VotedFaces) -> tuple[float, float]:
+    """Return accuracy and UAR over the seven displays, of logits (N, 8) as they are."""
+    chosen, _, truth = _with_majority(logits, faces)
+    war, uar = war_uar(confusion_of(truth, chosen[:, _SEVEN].argmax(1), len(_SEVEN)))
+    return float(war), float(uar)
 
 
-def accuracy_and_uar(logits: Tensor, majority: npt.NDArray[np.int8]) -> tuple[float, float]:
-    """Return accuracy and unweighted average recall over the seven displays, of logits (N, 8) as they are."""
-    kept = np.isin(majority, _SEVEN)
-    if not kept.any():
-        return float("nan"), float("nan")
-    said = np.array(_SEVEN)[logits.numpy()[kept][:, _SEVEN].argmax(1)]
-    meant = majority[kept]
-    return float((said == meant).mean()), float(recall_score(meant, said, average="macro", zero_division=0))
+def _with_majority(logits: Tensor, faces: VotedFaces) -> tuple[FloatArray, FloatArray, npt.NDArray[np.intp]]:
+    """Return logits, shares and majority, as place in RAF_DB, of the faces with a majority among the seven."""
+    kept = np.isin(faces.majority, _SEVEN)
+    truth = np.array([_SEVEN.index(place) for place in faces.majority[kept]])
+    return logits.double().numpy()[kept], counted_shares(faces)[kept], truth
 
 
 def _measure(
-    exponent: float,
-    temperature: float,
-    adjusted: npt.NDArray[np.float64],
-    shares: npt.NDArray[np.float64],
-    majority: npt.NDArray[np.int8],
+    exponent: float, temperature: float, adjusted: FloatArray, shares: FloatArray, truth: npt.NDArray[np.intp]
 ) -> OperatingPoint:
-    log_probabilities = log_softmax(adjusted / temperature, axis=1)
-    probabilities = np.exp(log_probabilities)
-    said = np.array(_SEVEN)[probabilities.argmax(1)]
-    recalls = recall_score(majority, said, labels=_SEVEN, average=None, zero_division=np.nan)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = np.where(shares > 0, shares * (np.log(shares) - log_probabilities), 0.0)
+    probabilities = softmax(adjusted / temperature, axis=1)
+    confusion = confusion_of(truth, probabilities.argmax(1), len(_SEVEN))
+    war, uar = war_uar(confusion)
+    recalls = np.diag(confusion) / np.maximum(confusion.sum(1), 1)
+    votes = vote_scores(probabilities, shares)
     return OperatingPoint(
         exponent,
         temperature,
-        float((said == majority).mean()),
-        float(np.nanmean(recalls)),
-        {FERPLUS.labels[place]: float(recall) for place, recall in zip(_SEVEN, recalls, strict=True)},
-        _calibration_error(probabilities.max(1), said == majority),
-        float(((probabilities - shares) ** 2).sum(1).mean()),
-        float(terms.sum(1).mean()),
+        float(war),
+        float(uar),
+        dict(zip(RAF_DB.labels, recalls.tolist(), strict=True)),
+        calibration_of(probabilities, truth).ece,
+        votes.brier,
+        votes.kl,
     )
-
-
-def _calibration_error(confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> float:
-    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    gaps = [abs(right[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)]
-    return float(sum(gaps))
 
 
 def _rounded(value: object) -> object:
@@ -128,7 +118,7 @@ def _rounded(value: object) -> object:
     return round(float(value), 4)  # type: ignore[arg-type]
 
 
-def prior_of(shares: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def prior_of(shares: npt.NDArray[np.float32]) -> FloatArray:
     """Return the displays' frequency (8,) in shares (N, 8), never 0."""
-    frequency = torch.from_numpy(shares).double().mean(0).clamp(min=1e-4)
-    return (frequency / frequency.sum()).numpy()
+    frequency = np.maximum(shares.mean(0, dtype=np.float64), 1e-4)
+    return np.asarray(frequency / frequency.sum())
