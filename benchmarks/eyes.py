@@ -77,7 +77,9 @@ def main() -> None:
         network = EmoEyes(operating_point=exponent)
         size = network.manifest.size
         name = f"emo-eyes, {exponent:+.1f}" + (" (shipped)" if exponent == point else "")
-        rows[name] = measure(lambda face, n=network, s=size: n.read_picture(cut(face, frame, s)), faces)  # type: ignore[misc]
+        rows[name] = measure(
+            lambda face, n=network, s=size: n.read_picture(cut(face, frame, s, repeat_edge=True)), faces
+        )  # type: ignore[misc]
     ours = next(result for name, result in rows.items() if "shipped" in name)
     before = rows["mini-Xception (before)"]
     console = Console()

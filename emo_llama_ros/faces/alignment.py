@@ -47,13 +47,17 @@ class Roi:
         return np.column_stack([turn, shift])
 
 
-def cut(image: npt.NDArray[np.uint8], roi: Roi, size: int) -> npt.NDArray[np.uint8]:
-    """Return the upright picture (size, size[, C]) of what `roi` holds; black where it reaches over the border."""
+def cut(image: npt.NDArray[np.uint8], roi: Roi, size: int, repeat_edge: bool = False) -> npt.NDArray[np.uint8]:
+    """Return the upright picture (size, size[, C]) of what `roi` holds.
+
+    Where it reaches over the image's border it is black, or repeats the border's pixels.
+    """
     import cv2
 
     # Bilinear sampling skips pixels when it shrinks by more than two, so large faces are sampled finer and averaged.
     fine = size * max(1, min(8, int(roi.side / size)))
-    picture: Any = cv2.warpAffine(image, roi.matrix(fine), (fine, fine), flags=cv2.INTER_LINEAR)
+    border = cv2.BORDER_REPLICATE if repeat_edge else cv2.BORDER_CONSTANT
+    picture: Any = cv2.warpAffine(image, roi.matrix(fine), (fine, fine), flags=cv2.INTER_LINEAR, borderMode=border)
     return picture if fine == size else cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
 
 

@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from emo_llama_ros.checksums import file_sha256
-from emo_llama_ros.errors import MissingDependency, MissingModel
+from emo_llama_ros.errors import MissingModel
 from emo_llama_ros.faces.alignment import FaceAxes, cut
 from emo_llama_ros.faces.expression import Reading
 from emo_llama_ros.faces.face import FloatArray
+from emo_llama_ros.faces.onnx_network import open_session
 from emo_llama_ros.frames import RgbImage
 from emo_llama_ros.labels import FERPLUS, RAF_DB
 
@@ -80,7 +81,7 @@ class EmoEyes:
 
     def __init__(self, folder: Path = FOLDER, operating_point: float | None = None, threads: int = 1) -> None:
         self.manifest = read_manifest(folder)
-        self._session = _session(folder / NETWORK_FILE, threads)
+        self._session = open_session(folder / NETWORK_FILE, threads)
         point = self.manifest.operating_point if operating_point is None else operating_point
         self._shift = np.log(self.manifest.prior) * point
         self._temperature = self.manifest.temperature(point)
@@ -88,7 +89,7 @@ class EmoEyes:
     def read(self, rgb: RgbImage, grey: npt.NDArray[np.uint8], axes: FaceAxes) -> Reading:
         """Return the mean reading of the face and its mirror image; see `ExpressionReader`."""
         roi = axes.roi(FER_SCALE * FRAME, FER_DROP)
-        return self.read_picture(cut(grey, roi, self.manifest.size))
+        return self.read_picture(cut(grey, roi, self.manifest.size, repeat_edge=True))
 
     def read_picture(self, picture: npt.NDArray[np.uint8]) -> Reading:
         """Return the reading of an upright grey picture (S, S) uint8, framed as FER2013's are but for their edge."""
@@ -138,22 +139,6 @@ def read_manifest(folder: Path) -> Manifest:
         raise MissingModel(f"emo-eyes is not in {folder} ({error.strerror}); {advice}.") from None
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
         raise MissingModel(f"The files of emo-eyes in {folder} are damaged; {advice}.") from None
-
-
-def _session(path: Path, threads: int) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependency(
-            f"emo-eyes runs with onnxruntime, which cannot be imported ({error}); run `pip install onnxruntime`."
-        ) from error
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = settings.inter_op_num_threads = threads
-    settings.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exception classes share no other base
-        raise MissingModel(f"{path} is not a network that onnxruntime can run ({error}).") from error
 
 
 def _softmax(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:

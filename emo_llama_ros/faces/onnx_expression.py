@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +94,8 @@ class OnnxExpression:
         return Reading(
             self._seven(outputs[self._output].astype(np.float64)),
             self._embedding_of.read(rgb, grey, axes).embedding,
-            *(_clipped(outputs, self._affect[kind]) for kind in AFFECT),
+            valence=_clipped(outputs, self._affect["valence"]),
+            arousal=_clipped(outputs, self._affect["arousal"]),
         )
 
     def _seven(self, scores: npt.NDArray[np.float64]) -> FloatArray | None:

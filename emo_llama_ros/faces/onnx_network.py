@@ -49,7 +49,7 @@ class OnnxNetwork:
 
     def __init__(self, model: Path, side: int = 0, threads: int = 1) -> None:
         self._model = model
-        self._session = _session(model, threads)
+        self._session = open_session(model, threads)
         self._input, self.number = _only_input(model, self._session.get_inputs())
         self._outputs = [o.name for o in self._session.get_outputs() if o.type in ("tensor(float)", "tensor(float16)",
                                                                                     "tensor(double)")]  # fmt: skip
@@ -95,12 +95,14 @@ def _is_batch(output: npt.NDArray[Any], batch: int) -> bool:
     return output.ndim > 0 and len(output) == batch and (output.ndim > 1 or batch > 1)
 
 
-def _session(model: Path, threads: int) -> Any:
+def open_session(model: Path, threads: int) -> Any:
+    """Return a session on the CPU; raise MissingDependency without onnxruntime, MissingModel for a bad file."""
     try:
         import onnxruntime
     except ImportError as error:
         raise MissingDependency(
-            "The parameter expression_model needs onnxruntime; run `pip install 'emo_llama_ros[onnx]'`."
+            f"Expression networks run with onnxruntime, which cannot be imported ({error}); run "
+            "`pip install onnxruntime`."
         ) from error
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads

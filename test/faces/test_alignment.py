@@ -7,7 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from emo_llama_ros.faces.alignment import PADDING_RGB, Roi, cut, even_light, face_roi, margin_crop
+from emo_llama_ros.faces.alignment import (
+    PADDING_RGB,
+    Roi,
+    cut,
+    even_light,
+    eye_axes,
+    face_roi,
+    margin_crop,
+    mesh_axes,
+)
 from emo_llama_ros.faces.face import Box
 
 
@@ -45,6 +54,19 @@ def test_a_cut_beyond_the_border_is_black_there() -> None:
     assert picture.shape == (64, 64, 3)
     assert picture[:30].max() == 0
     assert picture[40:, 40:].min() == 200
+
+
+def test_a_cut_beyond_the_border_may_repeat_its_pixels() -> None:
+    assert cut(np.full((50, 50), 200, np.uint8), Roi(0, 0, 40), 64, repeat_edge=True).min() == 200
+
+
+def test_axes_from_the_eyes_alone_are_close_to_those_from_the_mesh(analyzer, picture) -> None:
+    mesh = analyzer.analyze(picture("0-f15-hao-ph.jpg"))[0].landmarks
+    eyes = [mesh[[outer, inner], :2].mean(0) for outer, inner in ((33, 133), (263, 362))]
+    coarse, fine = eye_axes(*eyes).roi(2.0, 0.45), mesh_axes(mesh).roi(2.0, 0.45)
+
+    assert coarse.side == pytest.approx(fine.side, rel=0.1)
+    assert (coarse.x, coarse.y) == pytest.approx((fine.x, fine.y), abs=0.1 * fine.side)
 
 
 def test_even_light_takes_brightness_and_contrast_out() -> None:
