@@ -15,7 +15,7 @@ from emo_llama_ros.faces import blazeface, eyes, face_mesh
 from emo_llama_ros.faces.alignment import margin_crop, mesh_axes
 from emo_llama_ros.faces.blazeface import BlazeFace, Detection
 from emo_llama_ros.faces.emo_eyes import EmoEyes
-from emo_llama_ros.faces.expression import ExpressionReader
+from emo_llama_ros.faces.expression import ExpressionReader, with_reading
 from emo_llama_ros.faces.eyes import Eyes
 from emo_llama_ros.faces.face import Box, Face, FaceAnalyzer, FloatArray
 from emo_llama_ros.faces.face_mesh import FaceMesh
@@ -77,16 +77,9 @@ class FaceReader:
         upright = frontal(mesh)
         reading = self.expression.read(rgb, grey, mesh_axes(mesh))
         return replace(
-            face,
+            with_reading(face, reading),
             pose=upright.pose,
-            expression=reading.probabilities,
-            valence=reading.valence,
-            arousal=reading.arousal,
             measures=measure(upright, self._eyes.opening(rgb, mesh)),
-            embedding=reading.embedding,
-            contempt=reading.contempt,
-            disagreement=reading.disagreement,
-            features=reading.features,
             flaws=flaws(grey, face.box, mesh, upright.pose, self._options),
         )
 

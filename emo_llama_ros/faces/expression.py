@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from emo_llama_ros.estimate import NAN
 from emo_llama_ros.faces.alignment import FaceAxes
-from emo_llama_ros.faces.face import FloatArray
+from emo_llama_ros.faces.face import Face, FloatArray
 from emo_llama_ros.frames import RgbImage
 
 
@@ -43,3 +43,17 @@ class ExpressionReader(Protocol):
 
     def read(self, rgb: RgbImage, grey: npt.NDArray[np.uint8], axes: FaceAxes) -> Reading:
         """Return the reading of the face that lies at `axes` in an image given as RGB (H, W, 3) and grey (H, W)."""
+
+
+def with_reading(face: Face, reading: Reading) -> Face:
+    """Return the face with all that an expression network says about it."""
+    return replace(
+        face,
+        expression=reading.probabilities,
+        contempt=reading.contempt,
+        disagreement=reading.disagreement,
+        valence=reading.valence,
+        arousal=reading.arousal,
+        embedding=reading.embedding,
+        features=reading.features,
+    )

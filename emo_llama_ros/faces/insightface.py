@@ -20,6 +20,7 @@ from emo_llama_ros.faces import face_mesh
 from emo_llama_ros.faces.alignment import eye_axes, margin_crop
 from emo_llama_ros.faces.analyzer import FaceReader, located, to_grey
 from emo_llama_ros.faces.blazeface import Detection
+from emo_llama_ros.faces.expression import with_reading
 from emo_llama_ros.faces.face import Box, Face, FloatArray
 from emo_llama_ros.faces.face_mesh import FaceMesh
 from emo_llama_ros.faces.quality import flaws
@@ -104,17 +105,14 @@ class InsightFaceAnalyzer:
     ) -> Face:
         reading = self._reader.expression.read(rgb, grey, eye_axes(points[0], points[1]))
         plane = np.asarray(item.landmark_2d_106, np.float32)
-        return Face(
+        face = Face(
             box=box,
             score=score,
             crop=margin_crop(rgb, box),
             landmarks=np.column_stack([plane, np.full(len(plane), np.nan, np.float32)]),
-            expression=reading.probabilities,
-            valence=reading.valence,
-            arousal=reading.arousal,
             flaws=flaws(grey, box, None, None, self._options),
-            **attributes,
         )
+        return replace(with_reading(face, reading), **attributes)
 
 
 def _checked_folder(name: str) -> Path:

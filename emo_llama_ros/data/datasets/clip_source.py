@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from enum import Enum
 
 import numpy as np
 
 from emo_llama_ros.data.datasets.sample import Dataset
 from emo_llama_ros.errors import BadParameter
-from emo_llama_ros.faces.alignment import PADDING_RGB, Roi, margin_crop
+from emo_llama_ros.faces.alignment import PADDING_RGB, FaceAxes, margin_crop
 from emo_llama_ros.faces.analyzer import make_analyzer, make_expression_reader, to_grey
-from emo_llama_ros.faces.expression import EYE_CORNERS_TO_CENTRES, ExpressionReader, eye_views
+from emo_llama_ros.faces.emo_eyes import FER_DROP, FER_SCALE
+from emo_llama_ros.faces.expression import ExpressionReader, with_reading
 from emo_llama_ros.faces.face import Box, Face, FaceAnalyzer
 from emo_llama_ros.frames import Frame, RgbImage
 from emo_llama_ros.options import Options
@@ -21,8 +21,6 @@ from emo_llama_ros.perception.clips import Clip
 
 BORDER = 0.5
 """Added on each side of a tight face crop, as a share of its size, so that a detector finds the face."""
-FER_SCALE, FER_DROP = 1.82, 0.22
-"""How FER2013 cuts a face, as `alignment.face_roi` measures it: median over its pictures."""
 
 
 class Faces(str, Enum):
@@ -61,33 +59,25 @@ class WholePicture:
         """Return the face with its expression."""
         if self._expression is None:
             return list(faces)
-        reading = self._expression.read(rgb, to_grey(rgb), whole_views(*rgb.shape[:2]))
-        return [
-            replace(
-                face,
-                expression=reading.probabilities,
-                valence=reading.valence,
-                arousal=reading.arousal,
-                embedding=reading.embedding,
-            )
-            for face in faces
-        ]
+        reading = self._expression.read(rgb, to_grey(rgb), whole_axes(*rgb.shape[:2]))
+        return [with_reading(face, reading) for face in faces]
 
     def analyze(self, rgb: RgbImage) -> list[Face]:
         """Return the face, read."""
         return self.read(rgb, self.find(rgb))
 
 
-def whole_views(height: int, width: int) -> tuple[Roi, ...]:
-    """Return the squares that an expression network reads of a picture that is cut like FER2013."""
+def whole_axes(height: int, width: int) -> FaceAxes:
+    """Return the axes of the face in a picture that is cut like FER2013."""
     unit = min(height, width) / FER_SCALE
-    x, y, half = (width - 1) / 2, (height - 1) / 2 - FER_DROP * unit, unit / EYE_CORNERS_TO_CENTRES / 2
-    return eye_views(np.array([x - half, y], np.float32), np.array([x + half, y], np.float32))
+    return FaceAxes((width - 1) / 2, (height - 1) / 2 - FER_DROP * unit, unit, 0.0)
 
 
 def face_finder(faces: Faces, options: Options) -> FaceAnalyzer:
     """Return what finds and reads the faces of pictures; raises as `faces.analyzer.make_analyzer`."""
-    return WholePicture(make_expression_reader(options)) if faces is Faces.WHOLE else make_analyzer(options)
+    if faces is Faces.WHOLE:
+        return WholePicture(make_expression_reader(options))
+    return make_analyzer(options)
 
 
 def clip_of(

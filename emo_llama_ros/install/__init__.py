@@ -1,0 +1,1 @@
+"""What a machine needs: files to fetch, checks before a start, advice."""
