@@ -32,7 +32,6 @@ from emo_llama_ros.training.eyes.recipe import EyesRecipe
 from emo_llama_ros.training.eyes.targets import disagreement_of, make_targets, split_training, usable
 
 RESULT = "emo_eyes"
-_SMOKE_FACES = 1500
 _NORM_FACES = 2048
 
 
@@ -49,19 +48,25 @@ class EyesResult:
 
 
 def train_eyes(
-    recipe: EyesRecipe, source: str = "", output: Path | None = None, *, smoke: bool = False, resume: bool = False
+    recipe: EyesRecipe,
+    source: str = "",
+    output: Path | None = None,
+    *,
+    smoke: bool = False,
+    resume: bool = False,
+    smoke_faces: int = 1500,
 ) -> EyesResult:
     """Train emo-eyes and write what the node needs to `output`/emo_eyes.
 
-    `source` is FER+ in a layout of `data.ferplus`; `smoke` trains on drawn faces from random weights instead. Raise
-    BadParameter when no source is named, BadData when it holds too few faces, and MissingModel when the public-domain
-    trunk cannot be fetched.
+    `source` is FER+ in a layout of `data.ferplus`; `smoke` trains on `smoke_faces` drawn ones from random weights
+    instead. Raise BadParameter when no source is named, BadData when it holds too few faces, and MissingModel when the
+    public-domain trunk cannot be fetched.
     """
     output = output or Path(recipe.output)
     log = output / progress.LOG_NAME
     if smoke:
         recipe = replace(recipe, network=replace(recipe.network, start="nothing"))
-    faces = made_up_faces(_SMOKE_FACES, recipe.seed) if smoke else _faces(recipe, source)
+    faces = made_up_faces(smoke_faces, recipe.seed) if smoke else _faces(recipe, source)
     transformers.set_seed(recipe.seed)
     if not resume:
         log.unlink(missing_ok=True)
