@@ -102,7 +102,7 @@ setup(
     version=version(),
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     include_package_data=False,
-    package_data={NAME: [f"**/*.{kind}" for kind in ("json", "jsonl", "safetensors", "txt")] + ["py.typed"]},
+    package_data={NAME: [f"**/*.{kind}" for kind in ("json", "jsonl", "onnx", "safetensors", "txt")] + ["py.typed"]},
     data_files=data_files,
     cmdclass={"build_py": BuildPy},
     distclass=PlatformDistribution,

@@ -82,7 +82,7 @@ def check_contenders(made: Sequence[Contender]) -> None:
         raise MissingDependency("Evaluation needs scikit-learn: pip install 'emo_llama_ros[train]'.")
     for contender in made:
         if contender.options.expression_model and find_spec("onnxruntime") is None:
-            raise MissingDependency("ONNX classifiers need onnxruntime: pip install 'emo_llama_ros[onnx]'.")
+            raise MissingDependency("ONNX classifiers need onnxruntime: pip install onnxruntime.")
         if FOLD not in contender.options.model_path:
             check_files(contender.options)
 
