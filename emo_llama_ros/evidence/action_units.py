@@ -29,7 +29,15 @@ NEEDS_BASELINE = frozenset({1, 2, 4, 5, 6, 7, 17, 24, 27})
 MEASURED = frozenset({12, 15, 25, 26, 43}) | NEEDS_BASELINE
 """FACS numbers of all units that can be stated."""
 
-_UNREADABLE = QualityFlaw.SMALL | QualityFlaw.TURNED | QualityFlaw.BLURRED | QualityFlaw.DARK | QualityFlaw.CUT_OFF
+_UNREADABLE = (
+    QualityFlaw.SMALL
+    | QualityFlaw.TURNED
+    | QualityFlaw.BLURRED
+    | QualityFlaw.DARK
+    | QualityFlaw.OVEREXPOSED
+    | QualityFlaw.OCCLUDED
+    | QualityFlaw.CUT_OFF
+)
 _BROWS_FOLLOW_CHEEKS = 0.6
 """Raised cheeks lift the mesh's eye corners, so that brows seem lower by this share of the cheeks' rise."""
 

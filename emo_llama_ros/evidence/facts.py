@@ -50,7 +50,7 @@ class ClipFacts:
     unknown: frozenset[int]
     """Units that could not be measured in this clip."""
     readable: bool
-    """False where the face was too small, turned, blurred, dark or cut off to measure any unit."""
+    """False where the face had a flaw (see `QualityFlaw`) that let no unit be measured."""
     labels: tuple[str, ...]
     """What the model was asked to choose from."""
     probabilities: tuple[float, ...]

@@ -45,6 +45,9 @@ class QualityFlaw(IntFlag):
     DARK = 8
     CUT_OFF = 16
     NO_LANDMARKS = 32
+    OVEREXPOSED = 64
+    OCCLUDED = 128
+    """Eyes or mouth are covered."""
 
 
 @dataclass(frozen=True, slots=True)
