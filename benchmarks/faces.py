@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 from previous_analyzer import PreviousAnalyzer
 
-from emo_llama_ros.faces import blazeface, expression, eyes, face_mesh
+from emo_llama_ros.faces import blazeface, blendshapes, expression, face_mesh
 from emo_llama_ros.faces.alignment import cut, face_roi, margin_crop
 from emo_llama_ros.faces.analyzer import EmbeddedAnalyzer, box_of, make_expression_reader, to_grey
 from emo_llama_ros.faces.expression import face_views
@@ -76,7 +76,7 @@ def times() -> dict[str, float]:
     analyzer = EmbeddedAnalyzer(options)
     detector = blazeface.BlazeFace(model_file(blazeface.FAR_NETWORK_FILE), model_file(blazeface.NEAR_NETWORK_FILE))
     mesher = face_mesh.FaceMesh(model_file(face_mesh.NETWORK_FILE))
-    lids = eyes.Eyes(model_file(eyes.NETWORK_FILE))
+    scores = blendshapes.Blendshapes(model_file(blendshapes.NETWORK_FILE))
     reader = expression.EmbeddedExpression(model_file(expression.NETWORK_FILE))
     (detection,) = detector.detect(rgb)
     mesh = mesher.locate(rgb, detection)
@@ -86,8 +86,9 @@ def times() -> dict[str, float]:
     stamps = iter(range(0, 10**15, 10**8))
     stages: dict[str, Callable[[], object]] = {
         "detect": lambda: detector.detect(rgb),
-        "mesh": lambda: mesher.locate(rgb, detection),
-        "eyes": lambda: lids.opening(rgb, mesh),
+        "landmarks": lambda: mesher.locate(rgb, detection),
+        "landmarks, followed": lambda: mesher.follow(rgb, mesh),
+        "blendshapes": lambda: scores.scores(mesh),
         "expression": lambda: reader.read(rgb, grey, views),
         "pose and measures": lambda: measure(frontal(mesh), 0.3),
         "quality": lambda: flaws(grey, box, mesh, upright.pose, options),

@@ -71,7 +71,7 @@ def angle_between(left: FloatArray, right: FloatArray) -> float:
 
 
 def face_roi(mesh: FloatArray, scale: float, drop: float) -> Roi:
-    """Return the upright square around a face mesh (468, 3), unmoved by what mouth and brows do.
+    """Return the upright square around a face mesh (478, 3), unmoved by what mouth and brows do.
 
     The unit is the distance of the outer eye corners in 3-D, which head turns leave alone, or 1.7 times the nose
     length where depth fails. The square's side is `scale` units; its centre lies `drop` units below the eyes.

@@ -57,7 +57,7 @@ class ExpressionReader(Protocol):
 
 
 def face_views(mesh: FloatArray) -> tuple[Roi, ...]:
-    """Return the upright squares to read a face of this mesh (468, 3) from: tight, then whole."""
+    """Return the upright squares to read a face of this mesh (478, 3) from: tight, then whole."""
     return tuple(face_roi(mesh, scale, drop) for scale, drop in VIEWS)
 
 

@@ -84,6 +84,7 @@ def _package(name: str, module: str = "", distribution: str = "") -> Finding:
     return Finding(Level.OK, name, "installed by the system")
 
 
+def _networks(options: Options) -> Finding:
     names = [name for wheel in MODEL_WHEELS for name in wheel.names]
     missing = []
     for name in names:

@@ -166,7 +166,7 @@ def test_a_real_face_gets_its_mesh_and_evidence(pack, analyzer, picture) -> None
 
     (face,) = InsightFaceAnalyzer(Options(insightface_folder=str(pack))).analyze(image)
 
-    assert face.landmarks.shape == (468, 3)
+    assert face.landmarks.shape == (478, 3)
     assert not face.flaws & QualityFlaw.NO_LANDMARKS
     assert face.embedding.shape == (512,)
     assert face.measures["lip_corner_lift"] > 0.03
