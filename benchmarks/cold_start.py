@@ -63,7 +63,7 @@ def _clip(first: int) -> Any:
         landmarks=random.uniform(200, 300, (POINTS, 3)).astype(np.float32),
         expression=np.full(7, 1 / 7, np.float32),
         measures=dict.fromkeys(NAMES, 0.3),
-        embedding=random.normal(size=142).astype(np.float32),
+        embedding=random.normal(size=128).astype(np.float32),
     )
     return Clip("a", "camera", tuple(range(first, first + 8)), (face,) * 8)
 

@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import numpy.typing as npt
+from mini_xception import NETWORK_FILE as EARLIER_FILE
 from mini_xception import MiniXception
 from rich.console import Console
 from rich.table import Table
@@ -35,7 +36,7 @@ from emo_llama_ros.evaluation.metrics import calibration_of, confusion_of, vote_
 from emo_llama_ros.faces.alignment import Roi, cut
 from emo_llama_ros.faces.emo_eyes import FOLDER, FRAME, NETWORK_FILE, EmoEyes
 from emo_llama_ros.faces.expression import Reading
-from emo_llama_ros.install.fetch import yardstick_file
+from emo_llama_ros.install.fetch import earlier_file
 from emo_llama_ros.labels import FERPLUS, RAF_DB
 
 SEVEN = [FERPLUS.labels.index(label) for label in RAF_DB.labels]
@@ -68,7 +69,7 @@ def main() -> None:
     faces = read_voted_faces(arguments.faces).of_split(arguments.split)
     faces = faces.select(np.isin(faces.majority, SEVEN))
     frame = Roi((SIDE - 1) / 2, (SIDE - 1) / 2, SIDE * FRAME)
-    base = MiniXception(yardstick_file())
+    base = MiniXception(earlier_file(EARLIER_FILE))
     shipped = EmoEyes()
     point = shipped.manifest.operating_point
     rows: dict[str, Result] = {}

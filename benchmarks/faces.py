@@ -1,7 +1,10 @@
-"""Measure the embedded face analyzer on the sample media: `python benchmarks/faces.py [--quality]`.
+"""Measure the embedded face analyzer on the sample media: `python benchmarks/faces.py [--quality | --ratios]`.
 
 Without options: CPU milliseconds, median, of each stage for one 640 × 480 frame with one face on one thread, and of
 whole frames of several kinds. CPU time is less disturbed by other programs than wall time; unloaded, the two agree.
+`--ratios [--faces NPZ]`: today's analyzer beside the previous one (`previous_analyzer.py`), taking turns: a newly found
+face in a 640 × 480 frame, a person followed for a second at 10 Hz, the search alone, the expression network with all
+its views; with labelled faces (FER+), the share in which no face is found, of tight pictures and with a margin.
 `--quality`: how many faces are found, and how many keep their label, when the media are made smaller, blurred, darker
 or tilted; the thresholds of `faces.quality` were read off this table. The last line is JSON.
 Needs `emo_llama fetch --media`.
@@ -26,12 +29,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cv2
 import numpy as np
+from previous_analyzer import PreviousAnalyzer
 
-from emo_llama_ros.faces import blazeface, expression, eyes, face_mesh
-from emo_llama_ros.faces.alignment import cut, face_roi, margin_crop
-from emo_llama_ros.faces.analyzer import EmbeddedAnalyzer, box_of, to_grey
-from emo_llama_ros.faces.expression import face_views
-from emo_llama_ros.faces.face import Face, QualityFlaw
+from emo_llama_ros.faces import blazeface, blendshapes, face_mesh
+from emo_llama_ros.faces.alignment import cut, face_roi, margin_crop, mesh_axes
+from emo_llama_ros.faces.analyzer import EmbeddedAnalyzer, box_of, make_expression_reader, to_grey
+from emo_llama_ros.faces.face import Face, FaceAnalyzer, QualityFlaw
 from emo_llama_ros.faces.measures import measure
 from emo_llama_ros.faces.pose import frontal
 from emo_llama_ros.faces.quality import flaws, sharpness
@@ -50,8 +53,18 @@ def main() -> None:
     """Run the chosen measurement and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quality", action="store_true", help="measure accuracy under degradation instead of time")
+    parser.add_argument("--ratios", action="store_true", help="measure beside the previous analyzer")
+    parser.add_argument("--faces", type=Path, help="npz with images, majority and split, for --ratios")
+    parser.add_argument("--count", type=int, default=500, help="how many of these faces")
+    parser.add_argument("--split", choices=("training", "publictest"), default="publictest")
+    arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    result = quality() if parser.parse_args().quality else times()
+    if arguments.ratios:
+        result: object = ratios() | (
+            missed(arguments.faces, arguments.split, arguments.count) if arguments.faces else {}
+        )
+    else:
+        result = quality() if arguments.quality else times()
     print(json.dumps(result))
 
 
@@ -62,19 +75,20 @@ def times() -> dict[str, float]:
     analyzer = EmbeddedAnalyzer(options)
     detector = blazeface.BlazeFace(model_file(blazeface.FAR_NETWORK_FILE), model_file(blazeface.NEAR_NETWORK_FILE))
     mesher = face_mesh.FaceMesh(model_file(face_mesh.NETWORK_FILE))
-    lids = eyes.Eyes(model_file(eyes.NETWORK_FILE))
-    reader = expression.EmbeddedExpression(model_file(expression.NETWORK_FILE))
+    scores = blendshapes.Blendshapes(model_file(blendshapes.NETWORK_FILE))
+    reader = make_expression_reader(options)
     (detection,) = detector.detect(rgb)
     mesh = mesher.locate(rgb, detection)
     assert mesh is not None
-    grey, box, upright, views = to_grey(rgb), box_of(mesh), frontal(mesh), face_views(mesh)
+    grey, box, upright, axes = to_grey(rgb), box_of(mesh), frontal(mesh), mesh_axes(mesh)
     tracker, faces = Tracker(options), analyzer.analyze(rgb)
     stamps = iter(range(0, 10**15, 10**8))
     stages: dict[str, Callable[[], object]] = {
         "detect": lambda: detector.detect(rgb),
-        "mesh": lambda: mesher.locate(rgb, detection),
-        "eyes": lambda: lids.opening(rgb, mesh),
-        "expression": lambda: reader.read(rgb, grey, views),
+        "landmarks": lambda: mesher.locate(rgb, detection),
+        "landmarks, followed": lambda: mesher.follow(rgb, mesh),
+        "blendshapes": lambda: scores.scores(mesh),
+        "expression": lambda: reader.read(rgb, grey, axes),
         "pose and measures": lambda: measure(frontal(mesh), 0.3),
         "quality": lambda: flaws(grey, box, mesh, upright.pose, options),
         "crop": lambda: margin_crop(rgb, box),
@@ -96,7 +110,7 @@ def times() -> dict[str, float]:
     return result
 
 
-def _second(analyzer: EmbeddedAnalyzer, rgb: RgbImage) -> Callable[[], object]:
+def _second(analyzer: FaceAnalyzer, rgb: RgbImage) -> Callable[[], object]:
     """Return what sees one more second of a stream that has shown the same people for three seconds already."""
     options = Options(seed=1)
     perception, rate_hz = Perception(options, analyzer), options.analysis_rate_hz
@@ -108,6 +122,47 @@ def _second(analyzer: EmbeddedAnalyzer, rgb: RgbImage) -> Callable[[], object]:
 
     see(3)
     return see
+
+
+def ratios() -> dict[str, float]:
+    """Print and return CPU milliseconds of both analyzers and their ratios."""
+    rgb = _vga_frame()
+    now, before = EmbeddedAnalyzer(Options()), PreviousAnalyzer()
+    (face,) = now.find(rgb)
+    assert face.landmarks is not None
+    grey, axes, reader = to_grey(rgb), mesh_axes(face.landmarks), make_expression_reader(Options())
+    pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "new_face": (lambda: now.analyze(rgb), lambda: before.analyze(rgb)),
+        "followed_second": (_second(now, rgb), _second(before, rgb)),
+        "search": (lambda: now._detector.detect(rgb), lambda: blazeface._blend(before._detector.search(rgb, 0, 0, 1))),
+    }
+    result = {}
+    for name, (ours, theirs) in pairs.items():
+        ms, base = _medians_ms(ours, theirs, 5 if name == "followed_second" else 20)
+        result |= {f"{name}_ms": round(ms, 2), f"base_{name}_ms": round(base, 2), f"{name}_ratio": round(ms / base, 3)}
+        print(f"{name:20} {ms:8.2f} ms, before {base:8.2f} ms: {ms / base:.2f} times")
+    result["expression_ms"] = round(_median_ms(lambda: reader.read(rgb, grey, axes)), 2)
+    print(f"{'expression':20} {result['expression_ms']:8.2f} ms")
+    return result
+
+
+def missed(path: Path, split: str, count: int) -> dict[str, float]:
+    """Print and return the shares of labelled faces in which each analyzer finds none."""
+    data = np.load(path)
+    rows = np.flatnonzero((data["split"] == (split == "publictest")) & (data["majority"] >= 0))
+    rows = np.sort(np.random.default_rng(0).permutation(rows)[:count])
+    analyzers = {"": EmbeddedAnalyzer(Options()), "base_": PreviousAnalyzer()}
+    result: dict[str, float] = {"faces": len(rows)}
+    for kind, margin in (("tight", 0), ("margin", 40)):
+        images = [
+            cv2.copyMakeBorder(cv2.resize(image, (160, 160), interpolation=cv2.INTER_CUBIC), *4 * [margin], 0)
+            for image in data["images"][rows]
+        ]
+        for name, analyzer in analyzers.items():
+            none = [not analyzer.find(np.ascontiguousarray(cv2.cvtColor(i, cv2.COLOR_GRAY2RGB))) for i in images]
+            result[f"{name}no_face_{kind}"] = round(float(np.mean(none)), 4)
+        print(f"no face, {kind}: {result[f'no_face_{kind}']:.3f}, before {result[f'base_no_face_{kind}']:.3f}")
+    return result
 
 
 def quality() -> dict[str, dict[str, float]]:
@@ -189,6 +244,18 @@ def _frame(name: str, number: int) -> RgbImage:
 def _vga_frame() -> RgbImage:
     frame = _frame("single_face.mp4", 40)
     return np.ascontiguousarray(cv2.resize(frame[:, 20:500], (640, 480)))
+
+
+def _medians_ms(first: Callable[[], object], second: Callable[[], object], passes: int) -> tuple[float, float]:
+    """Return the medians of two things that take turns, so that other programs disturb both alike."""
+    first(), second()
+    taken: tuple[list[float], list[float]] = ([], [])
+    for _ in range(passes):
+        for run, times in zip((first, second), taken, strict=True):
+            begin = time.process_time()
+            run()
+            times.append(time.process_time() - begin)
+    return statistics.median(taken[0]) * 1000, statistics.median(taken[1]) * 1000
 
 
 def _median_ms(run: Callable[[], object]) -> float:

@@ -90,7 +90,7 @@ def checkpoint(tiny_checkpoints):
             config = tiny_checkpoints.config(vision=vision)
             face = replace(
                 config.face,
-                embedding_dim=142,
+                embedding_dim=128,
                 embedding_is_map=False,
                 global_tokens=2,
                 evidence_dim=len(EVIDENCE_NAMES),

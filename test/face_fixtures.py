@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from emo_llama_ros.faces.blendshapes import SCORES
 from emo_llama_ros.faces.face import Box, Face, HeadPose, QualityFlaw
 from emo_llama_ros.faces.measures import NAMES
 from emo_llama_ros.labels import RAF_DB
@@ -20,7 +21,9 @@ NEUTRAL_MEASURES = {
     "upper_lip_thickness": 0.08, "lower_lip_thickness": 0.12, "upper_lip_height": -0.77, "lower_lip_height": -0.97,
     "philtrum_length": 0.19, "chin_length": 0.37, "nose_wing_height": -0.55, "inner_brow_height": 0.29,
     "outer_brow_height": 0.26, "cheek_height": -0.46, "mouth_width": 0.60, "nose_width": 0.40, "brow_gap": 0.31,
-    "eye_opening": 0.34,
+    "eye_opening": 0.34, "browInnerUp": 0.28, "browOuterUp": 0.13, "browDown": 0.01, "eyeWide": 0.01, "eyeSquint": 0.33,
+    "eyeBlink": 0.10, "mouthSmile": 0.0, "mouthLowerDown": 0.0, "mouthShrugLower": 0.13, "mouthStretch": 0.0,
+    "jawOpen": 0.02,
 }  # fmt: skip
 
 
@@ -85,7 +88,7 @@ def make_face() -> Callable[..., Face]:
         }
         return Face(Box(x - width / 2, y - width / 2, width, width), 0.9, **(known | parts))
 
-    assert set(NEUTRAL_MEASURES) == set(NAMES)
+    assert set(NEUTRAL_MEASURES) == {*NAMES, *SCORES}
     return make
 
 

@@ -18,6 +18,7 @@ from emo_llama_ros.estimate import ActionUnit, Status
 from emo_llama_ros.evidence import UNITS, answer_note, evidence_note
 from emo_llama_ros.evidence.action_units import measured_units
 from emo_llama_ros.evidence.clip_measures import clip_facts
+from emo_llama_ros.evidence.priors import UNIT_NUMBERS
 from emo_llama_ros.inference.clip_inputs import ClipInputs
 from emo_llama_ros.inference.clip_reader import ClipReader, Reading
 from emo_llama_ros.inference.cpu_format import Format, choose_format
@@ -97,6 +98,7 @@ class EmoLlamaBackend:
             )
             self._inputs = ClipInputs(model.config, placement.device, placement.dtype)
             self._reads_notes = model.config.evidence_note
+            self._units = frozenset(model.config.face.units if model.config.face else UNIT_NUMBERS)
             self._calibration, calibrated = self._find_calibration(folder)
             self._reader = ClipReader(model, self._dialogue.trie)
             mode: Mode = options.performance  # type: ignore[assignment]
@@ -217,7 +219,7 @@ class EmoLlamaBackend:
 
     def _context(self, clip: Clip) -> str:
         """Return what the language model is told in words beside the face tokens."""
-        told = [evidence_note(clip_facts(clip, self._labels.labels))] if self._reads_notes else []
+        told = [evidence_note(clip_facts(clip, self._labels.labels).of_units(self._units))] if self._reads_notes else []
         if self._options.agr_prompt:
             told.append(apparent_attributes(clip))
         return " ".join(filter(None, told))

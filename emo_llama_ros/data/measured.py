@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from emo_llama_ros.data.datasets.clip_source import Faces, clip_of
 from emo_llama_ros.data.writer import ItemFailed, Usage
-from emo_llama_ros.evidence import TYPICAL, Evidence, Phase, describe_changes, movement_sentence, noun
+from emo_llama_ros.evidence import Evidence, Phase, describe_changes, fit_sentence, movement_sentence, noun
 from emo_llama_ros.evidence.clip_measures import measure
 from emo_llama_ros.faces.face import FaceAnalyzer
 from emo_llama_ros.frames import SECOND_NS, Frame
@@ -52,12 +52,8 @@ def measured_turns(
     still = duration_s == 0
     strongest = sorted(evidences, key=lambda e: (-e.intensity, e.unit))[:MOST_MOVEMENTS]
     sentences = [f"The face shows {noun(label)}.", *(movement_sentence(e, still) for e in strongest)]
-    typical = TYPICAL.get(label)
-    if not evidences:
-        sentences.append("No clear facial movement was measured.")
-    elif typical:
-        fits = any(e.unit in typical for e in evidences)
-        sentences.append(f"This movement is {'' if fits else 'not '}typical of {label}.")
+    if fit := fit_sentence(evidences, label):
+        sentences.append(fit)
     first = Turn(QUESTION, " ".join(sentences))
     if still:
         return (first,)

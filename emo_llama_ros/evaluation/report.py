@@ -81,7 +81,8 @@ _NOTES = (
     "the label on this machine, without faces and reasoning. Faithful is the share of reasoning sentences about the "
     "face whose every statement holds in the measurements. Where people voted, Brier and KL to votes are the squared "
     "distance and the Kullback-Leibler divergence (nats) of the probabilities from the shares of people who chose each "
-    "label. Low quality is the share of samples whose newest face is flagged (small, turned, blurred, dark, cut off)."
+    "label. Low quality is the share of samples whose newest face is flagged: small, turned, "
+    "blurred, dark, overexposed, covered or cut off."
 )
 
 

@@ -1,12 +1,13 @@
 """FACS action units from the measures of a clip: which, how strong, since when.
 
-A unit is stated only where its measure moves well beyond its noise. Units of the mouth and closed eyes may be read off
-a single face; everything about brows, lids and cheeks is a difference to the person's own neutral face and needs a
-baseline. Units that the landmarks do not show are never stated: 9 and 10 (nose wrinkles; they move with every smile),
-14, 20 and 23.
+A unit is read off the blendshape scores of a face, as a difference to the person's own neutral face; only what stands
+out from anybody's neutral face (a smile, open lips, a dropped jaw, closed eyes) may be stated without that baseline.
+Units are stated that the scores or lengths separate on labelled faces, see `benchmarks/action_units.py`. Never stated
+are 6, 9, 15 and 24, for which the scores stay at zero or tell nothing, and 10, 14 and 23.
 
-Thresholds are in the units of `measures`. The lower ones are at least eight times the noise on the neutral stretch of
-single_face.mp4 (standard deviations of 0.001 to 0.003), the upper ones what the sample media show at full strength.
+The lower thresholds are three and more times the noise of a resting face in single_face.mp4 (standard deviation 0.014
+for the inner brow, under 0.01 for all others) and above what a shifted crop changes; the upper ones are what posed
+displays reach.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from emo_llama_ros.evidence import Evidence, Trend
+from emo_llama_ros.evidence.geometric_units import geometric_units, ramp
+from emo_llama_ros.faces.blendshapes import SCORES
 from emo_llama_ros.faces.face import Face, QualityFlaw
 from emo_llama_ros.frames import SECOND_NS
 from emo_llama_ros.perception.clips import Clip
@@ -24,14 +27,23 @@ MIN_ONSET_INTENSITY = 0.3
 """What was seen in the newest frame alone must be this strong."""
 TREND_CHANGE = 0.15
 """A unit rises or falls when it changes by this much between the first and the last third of its span."""
-CLOSED_EYES = 0.12
-NEEDS_BASELINE = frozenset({1, 2, 4, 5, 6, 7, 17, 24, 27})
-MEASURED = frozenset({12, 15, 25, 26, 43}) | NEEDS_BASELINE
+NEEDS_BASELINE = frozenset({1, 2, 4, 5, 7, 16, 17, 20})
+MEASURED = frozenset({12, 25, 26, 43}) | NEEDS_BASELINE
 """FACS numbers of all units that can be stated."""
+_EYES_CLOSE, _EYES_CLOSED = 0.40, 0.62
+"""`eyeBlink` of eyes that begin to close, and of closed ones; in the sample media 0.1 to 0.2 and 0.57 to 0.83."""
+_EYES_SHUT = 0.55
+"""`eyeBlink` from which on the eyes are shut rather than narrowed."""
 
-_UNREADABLE = QualityFlaw.SMALL | QualityFlaw.TURNED | QualityFlaw.BLURRED | QualityFlaw.DARK | QualityFlaw.CUT_OFF
-_BROWS_FOLLOW_CHEEKS = 0.6
-"""Raised cheeks lift the mesh's eye corners, so that brows seem lower by this share of the cheeks' rise."""
+_UNREADABLE = (
+    QualityFlaw.SMALL
+    | QualityFlaw.TURNED
+    | QualityFlaw.BLURRED
+    | QualityFlaw.DARK
+    | QualityFlaw.OVEREXPOSED
+    | QualityFlaw.OCCLUDED
+    | QualityFlaw.CUT_OFF
+)
 
 
 def measured_units(clip: Clip) -> tuple[Evidence, ...]:
@@ -46,65 +58,52 @@ def measured_units(clip: Clip) -> tuple[Evidence, ...]:
 def unit_intensities(measures: Mapping[str, float], baseline: Mapping[str, float] | None = None) -> dict[int, float]:
     """Return the intensity in [0, 1] of every unit that one face can tell about, by FACS number.
 
-    `measures` and `baseline` hold every name of `measures.NAMES`. Without a baseline, NEEDS_BASELINE units are absent.
+    `measures` and `baseline` hold every name of `measures.NAMES` and `blendshapes.SCORES`. Without a baseline,
+    NEEDS_BASELINE units are absent. Of a face without blendshape scores the lengths tell what they can.
     """
+    if not measures.keys() >= set(SCORES):
+        return {unit: value for unit, value in geometric_units(measures, baseline).items() if unit in MEASURED}
     if baseline is None:
-        return _absolute(measures)
+        return {
+            12: ramp(measures["mouthSmile"], 0.25, 0.80),
+            25: ramp(measures["lips_apart"], 0.06, 0.18),
+            26: ramp(measures["jawOpen"], 0.15, 0.50),
+            43: _closed(measures),
+        }
     change = {name: measures[name] - baseline[name] for name in measures}
-    units = _mouth(measures, change) | _upper_face(measures, change)
-    return units | {43: _closed(measures)}
-
-
-def _absolute(measures: Mapping[str, float]) -> dict[int, float]:
-    """Return the units that stand out from anybody's neutral face."""
-    return {
-        12: _ramp(measures["lip_corner_lift"], 0.03, 0.10),
-        15: _ramp(-measures["lip_corner_lift"], 0.03, 0.07),
-        25: _ramp(measures["lips_apart"], 0.06, 0.18),
-        # A smile opens the lips too, but widens the mouth.
-        26: _ramp(measures["lips_apart"] / max(measures["mouth_width"], 0.1), 0.24, 0.40),
-        43: _closed(measures),
-    }
+    return _mouth(measures, change) | _upper_face(measures, change) | {43: _closed(measures)}
 
 
 def _mouth(measures: Mapping[str, float], change: Mapping[str, float]) -> dict[int, float]:
+    smile = max(change["mouthSmile"], 0.0)
     lips_closed = measures["lips_apart"] < 0.05
-    thinner = -(change["upper_lip_thickness"] + change["lower_lip_thickness"])
-    pushed_up = change["lower_lip_height"] - max(change["lip_corner_height"], 0.0)
     return {
-        12: _ramp(change["lip_corner_lift"], 0.015, 0.085),
-        15: _ramp(-change["lip_corner_lift"], 0.015, 0.055),
-        17: _ramp(pushed_up, 0.03, 0.09) if lips_closed else 0.0,
-        24: _ramp(thinner, 0.025, 0.06) if lips_closed and change["mouth_width"] < 0.04 else 0.0,
-        25: _ramp(change["lips_apart"], 0.03, 0.15),
-        26: _ramp(change["jaw_drop"], 0.08, 0.20),
-        27: _ramp(change["jaw_drop"], 0.20, 0.35),
+        12: ramp(smile, 0.10, 0.70),
+        # A smile bares the lower teeth and widens the mouth as well: that is unit 12.
+        16: ramp(change["mouthLowerDown"] - 0.40 * smile, 0.04, 0.30),
+        17: ramp(change["mouthShrugLower"], 0.08, 0.40) if lips_closed else 0.0,
+        20: ramp(change["mouthStretch"] - 0.25 * smile, 0.04, 0.25),
+        25: ramp(change["lips_apart"], 0.03, 0.15),
+        26: ramp(change["jawOpen"], 0.08, 0.45),
     }
 
 
 def _upper_face(measures: Mapping[str, float], change: Mapping[str, float]) -> dict[int, float]:
-    cheeks = _ramp(change["cheek_height"], 0.02, 0.06)
-    lift = _BROWS_FOLLOW_CHEEKS * max(change["cheek_height"], 0.0)
-    inner, outer = change["inner_brow_height"] + lift, change["outer_brow_height"] + lift
-    lids = change["eye_opening"]
-    open_eyes = measures["eye_opening"] > CLOSED_EYES
+    smile = max(change["mouthSmile"], 0.0)
+    # A smile raises the cheeks, and with them the mesh's eye corners, from which the brows are measured.
+    raised, lowered = change["inner_brow_height"], -change["inner_brow_height"] - 0.03 * smile
+    # Scores and lengths err differently: their mean separates displays better than either.
     return {
-        1: _ramp(inner, 0.03, 0.09),
-        2: _ramp(outer, 0.03, 0.09),
-        4: max(_ramp(-inner, 0.03, 0.08), _ramp(-change["brow_gap"], 0.02, 0.05)),
-        5: _ramp(lids, 0.04, 0.12),
-        6: cheeks,
-        # Raised cheeks narrow the eyes as well: that is unit 6, not 7.
-        7: _ramp(-lids, 0.06, 0.16) if open_eyes and cheeks < MIN_INTENSITY else 0.0,
+        1: (ramp(change["browInnerUp"], 0.05, 0.50) + ramp(raised, 0.01, 0.07)) / 2,
+        2: ramp(change["browOuterUp"], 0.08, 0.40),
+        4: (ramp(change["browDown"], 0.05, 0.40) + ramp(lowered, 0.01, 0.07)) / 2,
+        5: ramp(change["eyeWide"], 0.02, 0.20),
+        7: ramp(change["eyeSquint"] - 0.30 * smile, 0.04, 0.30) if measures["eyeBlink"] < _EYES_SHUT else 0.0,
     }
 
 
 def _closed(measures: Mapping[str, float]) -> float:
-    return _ramp(-measures["eye_opening"], -CLOSED_EYES, -0.03)
-
-
-def _ramp(value: float, low: float, high: float) -> float:
-    return min(max((value - low) / (high - low), 0.0), 1.0)
+    return ramp(measures["eyeBlink"], _EYES_CLOSE, _EYES_CLOSED)
 
 
 def is_readable(face: Face) -> bool:

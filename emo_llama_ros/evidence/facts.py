@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from enum import Enum
 
 
@@ -50,7 +51,7 @@ class ClipFacts:
     unknown: frozenset[int]
     """Units that could not be measured in this clip."""
     readable: bool
-    """False where the face was too small, turned, blurred, dark or cut off to measure any unit."""
+    """False where the face had a flaw (see `QualityFlaw`) that let no unit be measured."""
     labels: tuple[str, ...]
     """What the model was asked to choose from."""
     probabilities: tuple[float, ...]
@@ -59,6 +60,10 @@ class ClipFacts:
     """The clip's labels over time, oldest first."""
     span_s: float
     """Age of the oldest frame; 0 for a single image."""
+
+    def of_units(self, known: Collection[int]) -> ClipFacts:
+        """Return these facts without the movements whose unit is not `known` to the reader."""
+        return replace(self, evidences=tuple(e for e in self.evidences if e.unit in known))
 
     @property
     def label(self) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from emo_llama_ros.evidence.action_units import MEASURED, unit_intensities
+from emo_llama_ros.evidence.action_units import unit_intensities
 from emo_llama_ros.faces import measures
 from emo_llama_ros.faces.alignment import CROP_MARGIN
 from emo_llama_ros.faces.face import Box, FloatArray
@@ -29,7 +29,9 @@ IBUG_68: tuple[int, ...] = (
     *(61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181),  # outer lips, clockwise from the left corner
     *(78, 82, 13, 312, 308, 317, 14, 87),  # inner lips
 )
-UNIT_NUMBERS: tuple[int, ...] = tuple(sorted(MEASURED))
+UNIT_NUMBERS: tuple[int, ...] = (1, 2, 4, 5, 6, 7, 12, 15, 17, 24, 25, 26, 27, 43)
+"""Units that a face branch reads and a language model was taught the names of, unless its configuration lists others.
+The shipped model was trained on these. Those that are no longer measured (6, 15, 24, 27) are unknown to it."""
 EVIDENCE_NAMES: tuple[str, ...] = (
     *(f"au{number}" for number in UNIT_NUMBERS),
     *measures.NAMES,
@@ -41,7 +43,8 @@ EVIDENCE_NAMES: tuple[str, ...] = (
 def evidence_vector(values: Mapping[str, float], baseline: Mapping[str, float] | None) -> FloatArray:
     """Return the evidence of one face's measures, (M,) named by `EVIDENCE_NAMES`.
 
-    Intensities of action units in [0, 1], NaN for those that need a baseline where there is none; the measures, minus
+    Intensities of action units in [0, 1], NaN for those that are not measured, and for those that need a
+    baseline where there is none; the measures, minus
     the baseline where there is one; 1 with a baseline, else 0.
     """
     units = unit_intensities(values, baseline)

@@ -38,6 +38,7 @@ UNITS: dict[int, Unit] = {
     12: Unit("lip corner puller", "lip corners", "raised"),
     14: Unit("dimpler", "lip corners", "tucked in"),
     15: Unit("lip corner depressor", "lip corners", "lowered"),
+    16: Unit("lower lip depressor", "lower lip", "lowered", plural=False),
     17: Unit("chin raiser", "chin", "pushed up", plural=False),
     20: Unit("lip stretcher", "lips", "stretched"),
     23: Unit("lip tightener", "lips", "tightened"),
@@ -47,7 +48,7 @@ UNITS: dict[int, Unit] = {
     27: Unit("mouth stretch", "mouth", "stretched open", plural=False),
     43: Unit("eyes closed", "eyes", "closed"),
 }
-"""What can be said about a face; measuring it is the work of `faces.action_units`."""
+"""What can be said about a face and understood of it; what is measured is `action_units.MEASURED`."""
 
 TYPICAL: dict[str, frozenset[int]] = {
     "happiness": frozenset({6, 12, 25}),
@@ -55,7 +56,7 @@ TYPICAL: dict[str, frozenset[int]] = {
     "surprise": frozenset({1, 2, 5, 25, 26, 27}),
     "fear": frozenset({1, 2, 4, 5, 20, 25, 26, 27}),
     "anger": frozenset({4, 5, 7, 10, 17, 23, 24}),
-    "disgust": frozenset({9, 10, 15, 17, 25}),
+    "disgust": frozenset({9, 10, 15, 16, 17, 25}),
     "contempt": frozenset({12, 14}),
     "anxiety": frozenset({1, 4, 7, 20, 24}),
     "helplessness": frozenset({1, 4, 15, 43}),
@@ -102,6 +103,7 @@ MEANINGS: tuple[tuple[str, str, tuple[int, ...]], ...] = (
     (_CORNERS, "tuck(?:ed|s)? in|tighten(?:ed|s)|dimpled", (14,)),
     ("", "smirk(?:s|ed|ing)?", (14,)),
     (_CORNERS, _DOWN, (15,)),
+    ("lower lip", f"{_DOWN}|(?:pull|press|depress)\\w* down", (16,)),
     ("chin", _UP, (17,)),
     ("lips|mouth", "stretch(?:ed|es|ing)?(?: sideways| horizontally)?", (20,)),
     ("lips", "tight(?:ened|en|ens|ening)?|tensed", (23,)),

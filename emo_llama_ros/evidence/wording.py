@@ -15,6 +15,8 @@ _OPENINGS = (
     "This face {how} displays {what}",
 )
 
+_WITHOUT_MOVEMENT = ", so the label rests on the look of the whole face"
+
 
 def describe(
     evidences: Sequence[Evidence],
@@ -37,12 +39,22 @@ def describe(
         sentences += change_sentences(phases)
     strongest = sorted(evidences, key=lambda e: (-e.intensity, e.unit))[:most]
     sentences += [movement_sentence(e, still) for e in strongest]
-    if not evidences:
-        sentences.append("No clear facial movement was measured.")
-    elif typical := TYPICAL.get(labels[top]):
-        fits = any(e.unit in typical for e in evidences)
-        sentences.append(f"This movement is {'' if fits else 'not '}typical of {labels[top]}.")
+    if fit := fit_sentence(evidences, labels[top]):
+        sentences.append(fit)
     return " ".join(sentences)
+
+
+def fit_sentence(evidences: Sequence[Evidence], label: str) -> str:
+    """Return whether what was measured speaks for `label`, and what it means where it does not; "" without a say."""
+    typical = TYPICAL.get(label, frozenset())
+    if not evidences:
+        said = "No clear facial movement was measured"
+        return f"{said}{_WITHOUT_MOVEMENT}." if typical else f"{said}."
+    if not typical:
+        return ""
+    if any(e.unit in typical for e in evidences):
+        return f"This movement is typical of {label}."
+    return f"This movement is not typical of {label}{_WITHOUT_MOVEMENT}."
 
 
 def describe_changes(evidences: Sequence[Evidence], phases: Sequence[Phase], last_s: float) -> str:

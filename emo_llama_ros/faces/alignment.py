@@ -100,7 +100,7 @@ class FaceAxes:
 
 
 def mesh_axes(mesh: FloatArray) -> FaceAxes:
-    """Return the axes of a face mesh (468 or more, 3).
+    """Return the axes of a face mesh (478, 3).
 
     The unit is the distance of the outer eye corners in 3-D, which head turns leave alone, or 1.7 times the nose length
     where depth fails.

@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from emo_llama_ros.errors import BadParameter
-from emo_llama_ros.faces import blazeface, eyes, face_mesh
+from emo_llama_ros.faces import blazeface, blendshapes, face_mesh
 from emo_llama_ros.faces.alignment import margin_crop, mesh_axes
 from emo_llama_ros.faces.blazeface import BlazeFace, Detection
+from emo_llama_ros.faces.blendshapes import Blendshapes
 from emo_llama_ros.faces.emo_eyes import EmoEyes
 from emo_llama_ros.faces.expression import ExpressionReader, with_reading
-from emo_llama_ros.faces.eyes import Eyes
 from emo_llama_ros.faces.face import Box, Face, FaceAnalyzer, FloatArray
 from emo_llama_ros.faces.face_mesh import FaceMesh
-from emo_llama_ros.faces.measures import measure
+from emo_llama_ros.faces.measures import eye_opening, measure
 from emo_llama_ros.faces.pose import frontal
 from emo_llama_ros.faces.quality import flaws
 from emo_llama_ros.frames import RgbImage
@@ -67,11 +67,11 @@ class FaceReader:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._eyes = Eyes(model_file(eyes.NETWORK_FILE, options.models_folder))
+        self._blendshapes = Blendshapes(model_file(blendshapes.NETWORK_FILE, options.models_folder))
         self.expression = make_expression_reader(options)
 
     def read(self, rgb: RgbImage, grey: npt.NDArray[np.uint8], face: Face) -> Face:
-        """Return a face that has a mesh (468, 3), read, in an image given as RGB (H, W, 3) and grey (H, W)."""
+        """Return a face that has a mesh (478, 3), read, in an image given as RGB (H, W, 3) and grey (H, W)."""
         mesh = face.landmarks
         assert mesh is not None
         upright = frontal(mesh)
@@ -79,13 +79,13 @@ class FaceReader:
         return replace(
             with_reading(face, reading),
             pose=upright.pose,
-            measures=measure(upright, self._eyes.opening(rgb, mesh)),
+            measures=measure(upright, eye_opening(upright)) | self._blendshapes.scores(mesh),
             flaws=flaws(grey, face.box, mesh, upright.pose, self._options),
         )
 
 
 class EmbeddedAnalyzer:
-    """Finds and measures faces with the small networks of `emo_llama fetch`: BlazeFace, face mesh, iris, expression.
+    """Finds and measures faces with the networks of `emo_llama fetch`: BlazeFace, landmarks, blendshapes, expression.
 
     Every face has landmarks, pose, measures, expression and embedding: a find without a face mesh is no face. The box
     is the one around the mesh.
@@ -199,7 +199,7 @@ def make_expression_reader(options: Options) -> ExpressionReader:
 
 
 def located(rgb: RgbImage, score: float, mesh: FloatArray) -> Face:
-    """Return the face with this mesh (468, 3), not yet read."""
+    """Return the face with this mesh (478, 3), not yet read."""
     box = box_of(mesh)
     return Face(box=box, score=score, crop=margin_crop(rgb, box), landmarks=mesh)
 

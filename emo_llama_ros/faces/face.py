@@ -45,6 +45,9 @@ class QualityFlaw(IntFlag):
     DARK = 8
     CUT_OFF = 16
     NO_LANDMARKS = 32
+    OVEREXPOSED = 64
+    OCCLUDED = 128
+    """Eyes or mouth are covered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Face:
     crop: RgbImage
     """RGB uint8 (224, 224, 3): the box with 25 % margin per side, padded to a square with (122, 116, 104)."""
     landmarks: FloatArray | None = None
-    """(N, 3) float32: x and y in pixels of the full image, z in the same scale; N = 468 for the face mesh."""
+    """(N, 3) float32: x and y in pixels of the full image, z in the same scale; N = 478 for the mesh with irises."""
     pose: HeadPose | None = None
     expression: FloatArray | None = None
     """(7,) float32 probabilities in the order of `labels.RAF_DB`, as the network gives them."""
@@ -70,7 +73,8 @@ class Face:
     arousal: float = NAN
     """Calm -1 .. excited 1 as the expression network gave it; NaN where it gives none."""
     measures: Mapping[str, float] = field(default_factory=dict)
-    """Scale-free geometric measures of the landmarks, see `faces.measures`; empty without landmarks."""
+    """Scale-free measures of the landmarks, see `faces.measures`, and blendshape scores, see `faces.blendshapes`; empty
+    without landmarks."""
     embedding: FloatArray | None = None
     """(E,) float32 feature vector of the face for the language model's face branch. Never published or stored."""
     features: FloatArray | None = None

@@ -1,7 +1,9 @@
-"""The 468-point face mesh of one found face.
+"""The 478 landmarks of one found face: a mesh of 468 points and the irises.
 
-Source: Kartynnik et al., "Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs", 2019. The region of
-interest is the one MediaPipe publishes (`mediapipe/modules/face_landmark`): turned upright, 1.5 times the box.
+Source: Kartynnik et al., "Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs", 2019, and Grishchenko
+et al., "Attention Mesh: High-fidelity Face Mesh Prediction in Real-time", 2020; this is the network of MediaPipe's Face
+Landmarker. The first 468 points are those of the older face mesh. The region of interest is the one MediaPipe publishes
+(`mediapipe/modules/face_landmark`): turned upright, 1.5 times the box.
 """
 
 from __future__ import annotations
@@ -16,56 +18,55 @@ from emo_llama_ros.faces.face import FloatArray
 from emo_llama_ros.faces.litert import LiteRtNetwork
 from emo_llama_ros.frames import RgbImage
 
-NETWORK_FILE = "face_landmark.tflite"
-POINTS = 468
+NETWORK_FILE = "face_landmarks_detector.tflite"
+POINTS = 478
+MESH_POINTS = 468
+"""Points of the face mesh, which come first; the five of each iris follow, the image's left eye first."""
 ROI_SCALE = 1.5
-MIN_PRESENCE = 0.9
-"""Below it there is no face: it turns away every false find of the detector that was tried (over 200, in pictures of
-things, texture and text), and about 2 % of real but badly degraded faces."""
+MIN_PRESENCE = 0.5
 
 
 class FaceMesh:
-    """Locate the mesh of a detected face, or find that it is none."""
+    """Locate the landmarks of a face, or find that it is none."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         self._network = LiteRtNetwork(path, threads)
         self._size = self._network.input_shape[1]
 
     def locate(self, rgb: RgbImage, detection: Detection) -> FloatArray | None:
-        """Return the mesh (468, 3) float32, or None where there is no face.
+        """Return the landmarks (478, 3) float32 of a detected face, or None where there is no face.
 
         x and y are pixels of the full image, z is in the same scale, smaller is nearer to the camera. The network
-        runs twice, the second time on the region that the first mesh gives: that halves the error that comes from
+        runs twice, the second time on the region that the first landmarks give: that halves the error that comes from
         the detector's box.
         """
         box = detection.box
         side = ROI_SCALE * max(box.width, box.height)
         angle = angle_between(detection.points[0], detection.points[1])
-        mesh, presence = self._run(rgb, Roi(box.x + box.width / 2, box.y + box.height / 2, side, angle))
-        if presence < MIN_PRESENCE:
-            return None
-        return self.follow(rgb, mesh)
+        mesh = self._run(rgb, Roi(box.x + box.width / 2, box.y + box.height / 2, side, angle))
+        return None if mesh is None else self.follow(rgb, mesh)
 
     def follow(self, rgb: RgbImage, landmarks: FloatArray) -> FloatArray | None:
-        """Return the landmarks of a face that a moment ago had these (468, 3), or None where it is no longer there.
+        """Return the landmarks of a face that a moment ago had these (478, 3), or None where it is no longer there.
 
         The network runs once.
         """
-        mesh, presence = self._run(rgb, _roi_of(landmarks))
-        return mesh if presence >= MIN_PRESENCE else None
+        return self._run(rgb, roi_of(landmarks))
 
-    def _run(self, rgb: RgbImage, roi: Roi) -> tuple[FloatArray, float]:
+    def _run(self, rgb: RgbImage, roi: Roi) -> FloatArray | None:
         picture = cut(rgb, roi, self._size)[None].astype(np.float32) / np.float32(255)  # (1, S, S, 3)
-        points, logit = self._network(picture)
+        points, logit = self._network(picture)[:2]
+        presence = 1 / (1 + np.exp(-np.clip(float(logit.ravel()[0]), -80, 80)))
+        if presence < MIN_PRESENCE:
+            return None
         points = points.reshape(POINTS, 3)  # pixels of the picture, whole numbers are pixel edges
         matrix = roi.matrix(self._size)
         xy = (points[:, :2] - 0.5 - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
         z = points[:, 2] * (roi.side / self._size)
-        presence = 1 / (1 + np.exp(-np.clip(float(logit.ravel()[0]), -80, 80)))
-        return np.column_stack([xy, z]).astype(np.float32), float(presence)
+        return np.column_stack([xy, z]).astype(np.float32)
 
 
-def _roi_of(mesh: FloatArray) -> Roi:
+def roi_of(mesh: FloatArray) -> Roi:
     """Return the region of a mesh: the upright square around all its points, enlarged."""
     angle = angle_between(mesh[LEFT_EYE], mesh[RIGHT_EYE])
     cos, sin = np.cos(angle), np.sin(angle)

@@ -47,10 +47,11 @@ class LiteRtNetwork:
         """(1, H, W, C)."""
 
     def __call__(self, values: FloatArray) -> list[FloatArray]:
-        """Return the outputs for `values`, float32 of shape `input_shape`, each with its leading batch of 1 removed."""
+        """Return the outputs for `values`, float32 of shape `input_shape`, each without its batch of 1."""
         self._interpreter.set_tensor(self._input, values)
         self._interpreter.invoke()
-        return [np.asarray(self._interpreter.get_tensor(i)[0], np.float32) for i in self._outputs]
+        found = (self._interpreter.get_tensor(i) for i in self._outputs)
+        return [np.asarray(values[0] if len(values) == 1 else values, np.float32) for values in found]
 
     def _inner(self, path: Path, shape: tuple[int, ...]) -> int:
         fitting = [

@@ -1,9 +1,8 @@
 """Scale-free measures of a face's shape, from the mesh turned to face the camera.
 
 Lengths are in units of the outer eye corners' distance (about 9 cm), heights count upwards. Left and right are
-averaged. Numbers are vertices of the 468-point face mesh. Heights are taken from the eye corners, which no expression
-moves, or between two points of the same part. The opening of the eyes comes from `eyes`, because the mesh does not
-follow the lids.
+averaged. Numbers are vertices of the face mesh. Heights are taken from the eye corners, which no expression moves, or
+between two points of the same part.
 """
 
 from __future__ import annotations
@@ -54,10 +53,27 @@ WIDTHS: dict[str, tuple[int, int]] = {
 """Measure → horizontal distance of two vertices."""
 
 EYE_OPENING = "eye_opening"
-"""Gap between the lids relative to the eye's width, see `eyes.Eyes.opening`."""
+"""Gap between the lids relative to the eye's width, see `eye_opening`."""
+_EYES = (
+    ((160, 159, 158), (144, 145, 153), (33, 133)),
+    ((385, 386, 387), (380, 374, 373), (362, 263)),
+)
+"""Upper lid, lower lid and corners of each eye, the image's left first."""
 
 NAMES: tuple[str, ...] = (*HEIGHTS, *WIDTHS, EYE_OPENING)
 """All measures, in a fixed order."""
+
+
+def eye_opening(face: Frontal) -> float:
+    """Return the height of the gap between the lids, relative to the eye's width, mean of both eyes.
+
+    On the sample media: 0.3 to 0.5 open, under 0.1 closed.
+    """
+    gaps = []
+    for upper, lower, corners in _EYES:
+        gap = face.points[list(lower), 1].mean() - face.points[list(upper), 1].mean()
+        gaps.append(gap / max(float(np.linalg.norm(np.subtract(*face.points[list(corners)]))), 1e-6))
+    return float(np.mean(gaps))
 
 
 def measure(face: Frontal, eye_opening: float) -> dict[str, float]:

@@ -43,12 +43,12 @@ class Frontal:
     """A face mesh without head rotation, distance and place."""
 
     points: npt.NDArray[np.float64]
-    """(468, 3): x to the image's right, y down, z away from the camera; unit is the outer eye corners' distance."""
+    """(478, 3): x to the image's right, y down, z away from the camera; unit is the outer eye corners' distance."""
     pose: HeadPose
 
 
 def frontal(mesh: FloatArray) -> Frontal:
-    """Return the pose of a mesh (468, 3) and the mesh turned to face the camera."""
+    """Return the pose of landmarks (N, 3) of the face mesh, N >= 468, and the mesh turned to face the camera."""
     seen = mesh[_POINTS].astype(np.float64)
     origin = seen.mean(0)
     u, spread, vt = np.linalg.svd(_CENTRED.T @ (seen - origin))

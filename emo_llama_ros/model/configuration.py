@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from emo_llama_ros.errors import BadCheckpoint
+from emo_llama_ros.evidence.priors import UNIT_NUMBERS
 
 FORMAT = "emo_llama_ros/1"
 
@@ -102,6 +103,8 @@ class FaceConfig:
     """True: each region is one local clue, the mean of its points after the attention; False: each point is one."""
     evidence_dim: int = 0
     """Entries of a vector of measured facts (expression probabilities, action units, …); NaN marks an unknown entry."""
+    units: tuple[int, ...] = UNIT_NUMBERS
+    """FACS numbers of the action units that the model knows, in the order of its evidence; it is shown no others."""
     evidence_hidden_size: int = 256
     evidence_tokens: int = 1
     hidden_size: int = 768
@@ -343,8 +346,9 @@ def _read(kind: type[_Config], values: Mapping[str, Any]) -> _Config:
     if kind is FaceConfig:
         if "aggregator" in given:
             given["aggregator"] = _read(QFormerConfig, given["aggregator"])
-        if "landmark_regions" in given:
-            given["landmark_regions"] = tuple(given["landmark_regions"])
+        for name in ("landmark_regions", "units"):
+            if name in given:
+                given[name] = tuple(given[name])
     return kind(**given)
 
 

@@ -19,7 +19,7 @@ from emo_llama_ros.ros.transport import missing_middleware, use_shipped_profile
 if TYPE_CHECKING:  # rclpy may be what is broken
     from rclpy.node import Node
 
-_START_S = 20.0
+_START_S = 60.0
 _START = "import rclpy; rclpy.init(args=['--ros-args', '--disable-external-lib-logs']); rclpy.shutdown()"
 
 

@@ -24,7 +24,7 @@ def make_face():
             "landmarks": random.uniform(200, 300, (POINTS, 3)).astype(np.float32),
             "pose": HeadPose(0, 0, 0),
             "measures": {name: float(random.uniform(0, 0.5)) for name in NAMES},
-            "embedding": random.normal(size=142).astype(np.float32),
+            "embedding": random.normal(size=128).astype(np.float32),
         }
         return Face(Box(200, 200, 100, 100), 0.9, **(known | parts))
 

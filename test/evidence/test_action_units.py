@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from face_fixtures import NEUTRAL_MEASURES
 
 from emo_llama_ros.evidence import UNITS, Trend
 from emo_llama_ros.evidence.action_units import MEASURED, NEEDS_BASELINE, measured_units, unit_intensities
 from emo_llama_ros.faces.face import QualityFlaw
+from emo_llama_ros.faces.measures import NAMES
 
 REST: dict[str, float] = {}
-SMILE = {"lip_corner_lift": 0.08, "mouth_width": 0.78, "cheek_height": -0.41}
-HALF_SMILE = {"lip_corner_lift": 0.05}
-BROWS_UP = {"inner_brow_height": 0.38, "outer_brow_height": 0.35}
+SMILE = {"mouthSmile": 0.87, "mouthLowerDown": 0.30, "mouthStretch": 0.05, "eyeSquint": 0.43, "inner_brow_height": 0.27}
+"""As in single_face.mp4, apart from the parted lips."""
+BROWS_UP = {"browInnerUp": 0.8, "browOuterUp": 0.5, "inner_brow_height": 0.36}
 
 
 def _by_unit(clip) -> dict:
@@ -26,7 +28,7 @@ def test_a_smile_within_the_clip_has_an_onset(make_clip) -> None:
     """Four frames of rest, four of smile: it begins between the fourth and the fifth, 1 to 0.75 s ago."""
     evidence = _by_unit(make_clip(*[REST] * 4, *[SMILE] * 4))
 
-    assert set(evidence) == {6, 12}
+    assert set(evidence) == {12}
     assert 0.75 < evidence[12].onset_s < 1.0
     assert evidence[12].offset_s == 0.0
     assert evidence[12].intensity > 0.9
@@ -45,31 +47,31 @@ def test_a_smile_that_is_over_has_an_offset(make_clip) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lifts", "trend"),
+    ("smiles", "trend"),
     [
-        ([0.02, 0.03, 0.05, 0.06, 0.08], Trend.RISING),
-        ([0.08, 0.06, 0.05, 0.03, 0.02], Trend.FALLING),
-        ([0.05] * 5, Trend.STEADY),
+        ([0.15, 0.25, 0.45, 0.55, 0.7], Trend.RISING),
+        ([0.7, 0.55, 0.45, 0.25, 0.15], Trend.FALLING),
+        ([0.4] * 5, Trend.STEADY),
     ],
 )
-def test_the_trend_is_that_of_the_span(make_clip, lifts, trend) -> None:
-    evidence = _by_unit(make_clip(*({"lip_corner_lift": lift} for lift in lifts)))[12]
+def test_the_trend_is_that_of_the_span(make_clip, smiles, trend) -> None:
+    evidence = _by_unit(make_clip(*({"mouthSmile": smile} for smile in smiles)))[12]
 
     assert evidence.trend is trend
     assert evidence.onset_s is None or evidence.onset_s > 0.9
 
 
 def test_a_single_frame_counts_only_when_it_is_strong_and_the_newest(make_clip) -> None:
-    strong = {"lip_corner_lift": 0.08}
+    strong = {"mouthSmile": 0.8}
 
     assert _by_unit(make_clip(REST, REST, strong, REST, REST)) == {}
-    assert _by_unit(make_clip(REST, REST, REST, {"lip_corner_lift": 0.03})) == {}
+    assert _by_unit(make_clip(REST, REST, REST, {"mouthSmile": 0.2})) == {}
     assert set(_by_unit(make_clip(REST, REST, REST, strong))) == {12}
     assert set(_by_unit(make_clip(strong))) == {12}
 
 
 def test_a_blink_is_not_closed_eyes(make_clip) -> None:
-    closed = {"eye_opening": 0.02}
+    closed = {"eyeBlink": 0.7}
 
     assert _by_unit(make_clip(REST, REST, REST, closed)) == {}
     assert set(_by_unit(make_clip(REST, closed, closed, closed))) == {43}
@@ -83,57 +85,82 @@ def test_frames_that_cannot_be_read_count_for_nothing(make_clip) -> None:
     assert 0.25 < evidence[12].onset_s < 0.75
 
 
-def test_brows_lids_and_cheeks_need_a_baseline(make_clip) -> None:
-    frames = [SMILE | BROWS_UP | {"eye_opening": 0.5}] * 4
+def test_what_only_a_neutral_face_tells_needs_a_baseline(make_clip) -> None:
+    frames = [SMILE | BROWS_UP | {"eyeWide": 0.3}] * 4
 
     with_baseline, without = _by_unit(make_clip(*frames)), _by_unit(make_clip(*frames, baseline=None))
 
-    assert {1, 2, 5, 6, 12} <= set(with_baseline)
+    assert set(with_baseline) == {1, 2, 5, 12}
     assert set(without) == {12}
     assert not set(unit_intensities(make_clip(REST).faces[0].measures)) & NEEDS_BASELINE
 
 
 @pytest.mark.parametrize(
-    ("change", "unit"),
+    ("change", "units"),
     [
-        (BROWS_UP, 1),
-        (BROWS_UP, 2),
-        ({"inner_brow_height": 0.21, "brow_gap": 0.28}, 4),
-        ({"eye_opening": 0.45}, 5),
-        ({"cheek_height": -0.41}, 6),
-        ({"eye_opening": 0.22}, 7),
-        ({"lip_corner_lift": -0.05}, 15),
-        ({"lower_lip_height": -0.89}, 17),
-        ({"upper_lip_thickness": 0.06, "lower_lip_thickness": 0.09}, 24),
-        ({"lips_apart": 0.12}, 25),
-        ({"jaw_drop": 0.92}, 26),
-        ({"jaw_drop": 1.10}, 27),
-        ({"eye_opening": 0.05}, 43),
+        ({"browInnerUp": 0.8, "inner_brow_height": 0.36}, {1}),
+        ({"browOuterUp": 0.5}, {2}),
+        ({"browDown": 0.4, "inner_brow_height": 0.22}, {4}),
+        ({"eyeWide": 0.3}, {5}),
+        ({"eyeSquint": 0.6}, {7}),
+        ({"mouthSmile": 0.8}, {12}),
+        ({"mouthLowerDown": 0.4}, {16}),
+        ({"mouthShrugLower": 0.5}, {17}),
+        ({"mouthStretch": 0.4}, {20}),
+        ({"lips_apart": 0.12}, {25}),
+        ({"jawOpen": 0.5}, {26}),
+        ({"eyeBlink": 0.7, "eyeSquint": 0.6}, {43}),
     ],
 )
-def test_each_unit_follows_its_measures(make_clip, change, unit) -> None:
-    assert unit in _by_unit(make_clip(*[change] * 3))
+def test_each_unit_follows_its_scores_and_lengths(make_clip, change, units) -> None:
+    assert set(_by_unit(make_clip(*[change] * 3))) == units
 
 
-def test_raised_cheeks_are_neither_a_frown_nor_tightened_lids(make_clip) -> None:
-    """The mesh lowers the brows and the eyes narrow with every broad smile."""
-    change = SMILE | {"inner_brow_height": 0.245, "outer_brow_height": 0.215, "eye_opening": 0.26}
+def test_the_units_are_those_that_the_scores_show() -> None:
+    """Nose wrinkler, cheek raiser, lip corner depressor and lip pressor stay silent in the scores."""
+    assert sorted(MEASURED) == [1, 2, 4, 5, 7, 12, 16, 17, 20, 25, 26, 43]
 
-    assert set(_by_unit(make_clip(*[change] * 3))) == {6, 12}
+
+@pytest.mark.parametrize("score", ["browInnerUp", "eyeSquint", "mouthShrugLower"])
+def test_a_person_whose_resting_face_scores_high_shows_nothing_at_rest(make_clip, score) -> None:
+    resting = NEUTRAL_MEASURES | {score: 0.6}
+
+    assert _by_unit(make_clip(*[{score: 0.6}] * 4, baseline=resting)) == {}
+    assert _by_unit(make_clip(*[{score: 0.6}] * 4, baseline=NEUTRAL_MEASURES)) != {}
+
+
+def test_a_broad_smile_is_neither_a_frown_nor_tightened_lids_nor_stretched_lips(make_clip) -> None:
+    """The mesh lowers the brows, the eyes narrow and the mouth widens with every broad smile."""
+    assert set(_by_unit(make_clip(*[SMILE | {"eyeSquint": 0.5, "inner_brow_height": 0.265}] * 3))) == {12}
+
+
+def test_chin_is_not_pushed_up_while_the_lips_are_apart(make_clip) -> None:
+    assert 17 not in _by_unit(make_clip(*[{"mouthShrugLower": 0.5, "lips_apart": 0.1}] * 3))
+
+
+def test_faces_without_blendshape_scores_are_read_by_their_lengths(make_face) -> None:
+    """The faces of the synthetic training clips."""
+    lengths = {name: NEUTRAL_MEASURES[name] for name in NAMES}
+    raised = lengths | {"lip_corner_lift": 0.08, "inner_brow_height": 0.38, "cheek_height": -0.41}
+
+    units = unit_intensities(raised, lengths)
+
+    assert set(units) <= MEASURED
+    assert {unit for unit, intensity in units.items() if intensity > 0.1} == {1, 12}
 
 
 def test_every_unit_that_can_be_stated_has_a_name() -> None:
     assert set(UNITS) >= MEASURED > NEEDS_BASELINE
 
 
-def test_the_real_smile_shows_lip_corners_cheeks_and_parted_lips_since_its_onset(clips_of) -> None:
+def test_the_real_smile_shows_lip_corners_and_parted_lips_since_its_onset(clips_of) -> None:
     """single_face.mp4, 30 fps, analyzed at 10 Hz: the smile begins at about frame 15."""
     last = clips_of("single_face.mp4", 3)[-1]
     evidence = _by_unit(last)
 
     assert last.baseline is not None
-    assert set(evidence) == {6, 12, 25}
-    for unit in (6, 12, 25):
+    assert set(evidence) == {12, 25}
+    for unit in (12, 25):
         onset_frame = (last.stamp_ns / 1e9 - evidence[unit].onset_s) * 30
         assert 13 < onset_frame < 23
         assert evidence[unit].intensity > 0.8

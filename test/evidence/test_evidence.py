@@ -94,6 +94,25 @@ def test_every_sentence_of_a_description_is_understood_and_holds(clues, variant,
     assert all(c.about is not About.UNMEASURED for c in claims)
 
 
+def test_movement_that_does_not_fit_the_label_says_what_that_means():
+    sad = tuple(0.9 if label == "sadness" else 0.1 / (len(LABELS) - 1) for label in LABELS)
+    text = describe([SMILE], sad, LABELS)
+
+    assert text.endswith("This movement is not typical of sadness, so the label rests on the look of the whole face.")
+    claims = parse(text)
+    assert [(c.about, c.negated, c.labels) for c in claims][-1] == (About.FIT, True, ("sadness",))
+    assert all(holds(c, [SMILE], sad, LABELS) for c in claims)
+
+
+def test_a_label_without_any_movement_says_what_it_rests_on():
+    sad = tuple(0.9 if label == "sadness" else 0.1 / (len(LABELS) - 1) for label in LABELS)
+    text = describe([], sad, LABELS)
+
+    assert text.endswith("No clear facial movement was measured, so the label rests on the look of the whole face.")
+    assert all(holds(c, [], sad, LABELS) for c in parse(text))
+    assert [c.about for c in parse(text)][-1] is About.STILLNESS
+
+
 @settings(deadline=None)
 @given(measured(), st.floats(0.5, 2))
 def test_every_sentence_about_changes_holds(clues, last_s):

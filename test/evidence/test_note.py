@@ -66,3 +66,10 @@ def test_a_percentage_never_stands_for_two_words(bound):
 
 def test_a_single_image_has_no_course():
     assert (FACTS.course, STILL.course) == (FACTS.phases, ())
+
+
+def test_a_reader_is_told_of_the_units_that_it_knows_only():
+    facts = replace(FACTS, evidences=(*FACTS.evidences, Evidence(16, 0.9)))
+
+    assert "AU16" in evidence_note(facts)
+    assert evidence_note(facts.of_units({12, 25, 6, 4})) == evidence_note(FACTS)

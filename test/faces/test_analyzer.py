@@ -7,6 +7,7 @@ import pytest
 
 from emo_llama_ros.errors import MissingModel
 from emo_llama_ros.faces.analyzer import EmbeddedAnalyzer, make_analyzer
+from emo_llama_ros.faces.blendshapes import SCORES
 from emo_llama_ros.faces.face import QualityFlaw
 from emo_llama_ros.faces.measures import NAMES
 from emo_llama_ros.options import Options
@@ -16,11 +17,11 @@ def test_a_face_has_everything(analyzer, picture) -> None:
     (face,) = analyzer.analyze(picture("single_face.jpg"))
 
     assert face.crop.shape == (224, 224, 3)
-    assert face.landmarks.shape == (468, 3)
+    assert face.landmarks.shape == (478, 3)
     assert face.landmarks.dtype == np.float32
     assert face.expression.shape == (7,)
     assert face.expression.sum() == pytest.approx(1, abs=1e-5)
-    assert tuple(face.measures) == NAMES
+    assert tuple(face.measures) == (*NAMES, *SCORES)
     assert face.embedding is not None
     assert face.flaws == QualityFlaw.NONE
     assert 0.5 <= face.score <= 1
@@ -70,6 +71,6 @@ def test_missing_networks_are_an_error_that_names_the_command(tmp_path) -> None:
 
 
 def test_the_option_chooses_the_analyzer(analyzer) -> None:
-    assert make_analyzer(Options()).name == "blazeface+facemesh+fer"
+    assert make_analyzer(Options()).name == "blazeface+facemesh+emo-eyes"
     with pytest.raises(MissingModel, match="insightface_folder"):
         make_analyzer(Options(analyzer="insightface"))

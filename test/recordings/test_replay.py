@@ -30,7 +30,7 @@ OPTIONS = Options(image_converter="builtin")
 @pytest.fixture(scope="module", autouse=True)
 def networks():
     try:
-        model_file("face_landmark.tflite")
+        model_file("face_landmarks_detector.tflite")
     except MissingModel as error:
         pytest.skip(str(error))
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from emo_llama_ros.evidence.priors import IBUG_68
 from emo_llama_ros.faces import measures
-from emo_llama_ros.faces.face_mesh import POINTS
+from emo_llama_ros.faces.face_mesh import MESH_POINTS
 from emo_llama_ros.faces.pose import TEMPLATE
 from emo_llama_ros.training.synthetic.activation import UNITS
 
@@ -105,7 +105,7 @@ def make_basis(mean: np.ndarray) -> Basis:
 
 def whole(points: np.ndarray) -> np.ndarray:
     """Return meshes (…, 468, 3) from their VERTICES (…, V, 3); the others lie at the tip of the nose."""
-    mesh = np.repeat(points[..., _NOSE_TIP : _NOSE_TIP + 1, :], POINTS, axis=-2)
+    mesh = np.repeat(points[..., _NOSE_TIP : _NOSE_TIP + 1, :], MESH_POINTS, axis=-2)
     mesh[..., list(VERTICES), :] = points
     return mesh
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from emo_llama_ros.evidence.priors import IBUG_68, crop_coordinates
 from emo_llama_ros.faces.face import Box, Face, FaceAnalyzer, HeadPose, QualityFlaw
+from emo_llama_ros.faces.face_mesh import MESH_POINTS
 from emo_llama_ros.faces.measures import NAMES
 from emo_llama_ros.faces.pose import frontal
 from emo_llama_ros.frames import SECOND_NS, RgbImage
@@ -85,7 +86,8 @@ def record(analyzer: FaceAnalyzer, copies: int, seed: int) -> list[Recording]:
 def mean_mesh(analyzer: FaceAnalyzer, file: str, until_s: float) -> np.ndarray:
     """Return the mean frontal mesh (468, 3) of the face in the first seconds of a video."""
     faces = [_face(analyzer, rgb, 0, Alteration()) for t, rgb in _frames(media_file(file)) if t <= until_s]
-    return np.mean([frontal(f.landmarks).points for f in faces if f is not None and f.landmarks is not None], axis=0)
+    meshes = [face.landmarks[:MESH_POINTS] for face in faces if face is not None and face.landmarks is not None]
+    return np.mean([frontal(mesh).points for mesh in meshes], axis=0)
 
 
 @dataclass(frozen=True, slots=True)
