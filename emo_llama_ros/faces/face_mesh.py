@@ -24,6 +24,8 @@ MESH_POINTS = 468
 """Points of the face mesh, which come first; the five of each iris follow, the image's left eye first."""
 ROI_SCALE = 1.5
 MIN_PRESENCE = 0.5
+LEAST_HINT = 0.2
+"""Presence at the detector's box below which no second look is taken."""
 
 
 class FaceMesh:
@@ -38,32 +40,35 @@ class FaceMesh:
 
         x and y are pixels of the full image, z is in the same scale, smaller is nearer to the camera. The network
         runs twice, the second time on the region that the first landmarks give: that halves the error that comes from
-        the detector's box.
+        the detector's box. Where the second look is no face, the first counts: that is so for faces that the image's
+        border cuts.
         """
         box = detection.box
         side = ROI_SCALE * max(box.width, box.height)
         angle = angle_between(detection.points[0], detection.points[1])
-        mesh = self._run(rgb, Roi(box.x + box.width / 2, box.y + box.height / 2, side, angle))
-        return None if mesh is None else self.follow(rgb, mesh)
+        first, presence = self._run(rgb, Roi(box.x + box.width / 2, box.y + box.height / 2, side, angle))
+        if presence < LEAST_HINT:
+            return None
+        second = self.follow(rgb, first)
+        return second if second is not None or presence < MIN_PRESENCE else first
 
     def follow(self, rgb: RgbImage, landmarks: FloatArray) -> FloatArray | None:
         """Return the landmarks of a face that a moment ago had these (478, 3), or None where it is no longer there.
 
         The network runs once.
         """
-        return self._run(rgb, roi_of(landmarks))
+        mesh, presence = self._run(rgb, roi_of(landmarks))
+        return mesh if presence >= MIN_PRESENCE else None
 
-    def _run(self, rgb: RgbImage, roi: Roi) -> FloatArray | None:
+    def _run(self, rgb: RgbImage, roi: Roi) -> tuple[FloatArray, float]:
         picture = cut(rgb, roi, self._size)[None].astype(np.float32) / np.float32(255)  # (1, S, S, 3)
         points, logit = self._network(picture)[:2]
         presence = 1 / (1 + np.exp(-np.clip(float(logit.ravel()[0]), -80, 80)))
-        if presence < MIN_PRESENCE:
-            return None
         points = points.reshape(POINTS, 3)  # pixels of the picture, whole numbers are pixel edges
         matrix = roi.matrix(self._size)
         xy = (points[:, :2] - 0.5 - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
         z = points[:, 2] * (roi.side / self._size)
-        return np.column_stack([xy, z]).astype(np.float32)
+        return np.column_stack([xy, z]).astype(np.float32), float(presence)
 
 
 def roi_of(mesh: FloatArray) -> Roi:

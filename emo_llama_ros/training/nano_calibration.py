@@ -1,8 +1,8 @@
 """Calibrate emo-llama-nano on votes: `python -m emo_llama_ros.training.nano_calibration --data FERPLUS`.
 
-nano's probabilities come from its label likelihoods, which are surer than people are. Its temperature fits the votes for
-faces of FER+ that emo-eyes did not learn from, found and read by the whole product, so that a probability is the share of
-people who would choose the label. Then the same is measured on PublicTest, beside emo-eyes on the same faces.
+nano's probabilities come from its label likelihoods, which are surer than people are. Its temperature is fitted on the
+votes for faces of FER+ that emo-eyes did not learn from, found and read by the whole product, so that a probability is
+the share of people who would choose the label. Then the same is measured on PublicTest, beside emo-eyes.
 """
 
 from __future__ import annotations
