@@ -12,9 +12,9 @@ pytest.importorskip("onnxruntime", reason="needs the 'onnx' extra")
 
 from emo_llama_ros.errors import BadParameter, MissingModel  # noqa: E402
 from emo_llama_ros.faces.alignment import Roi  # noqa: E402
-from emo_llama_ros.faces.analyzer import make_expression_reader  # noqa: E402
 from emo_llama_ros.faces.expression import Reading  # noqa: E402
 from emo_llama_ros.faces.onnx_expression import OnnxExpression  # noqa: E402
+from emo_llama_ros.faces.reader import make_expression_reader  # noqa: E402
 from emo_llama_ros.labels import RAF_DB  # noqa: E402
 from emo_llama_ros.options import Options  # noqa: E402
 

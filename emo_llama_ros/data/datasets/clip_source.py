@@ -11,9 +11,10 @@ import numpy as np
 from emo_llama_ros.data.datasets.sample import Dataset
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.faces.alignment import PADDING_RGB, Roi, margin_crop
-from emo_llama_ros.faces.analyzer import make_analyzer, make_expression_reader, to_grey
 from emo_llama_ros.faces.expression import EYE_CORNERS_TO_CENTRES, ExpressionReader, eye_views
 from emo_llama_ros.faces.face import Box, Face, FaceAnalyzer
+from emo_llama_ros.faces.make import make_analyzer
+from emo_llama_ros.faces.reader import make_expression_reader, to_grey
 from emo_llama_ros.frames import Frame, RgbImage
 from emo_llama_ros.options import Options
 from emo_llama_ros.perception.baseline import Baselines
@@ -86,7 +87,7 @@ def whole_views(height: int, width: int) -> tuple[Roi, ...]:
 
 
 def face_finder(faces: Faces, options: Options) -> FaceAnalyzer:
-    """Return what finds and reads the faces of pictures; raises as `faces.analyzer.make_analyzer`."""
+    """Return what finds and reads the faces of pictures; raises as `faces.make.make_analyzer`."""
     return WholePicture(make_expression_reader(options)) if faces is Faces.WHOLE else make_analyzer(options)
 
 
