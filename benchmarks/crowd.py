@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from emo_llama_ros.faces.analyzer import EmbeddedAnalyzer
+from emo_llama_ros.faces.embedded import EmbeddedAnalyzer
 from emo_llama_ros.frames import RgbImage
 from emo_llama_ros.install.fetch import media_file
 from emo_llama_ros.options import Options

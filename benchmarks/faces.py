@@ -33,11 +33,12 @@ from previous_analyzer import PreviousAnalyzer
 
 from emo_llama_ros.faces import blazeface, blendshapes, face_mesh
 from emo_llama_ros.faces.alignment import cut, face_roi, margin_crop, mesh_axes
-from emo_llama_ros.faces.analyzer import EmbeddedAnalyzer, box_of, make_expression_reader, to_grey
+from emo_llama_ros.faces.embedded import EmbeddedAnalyzer
 from emo_llama_ros.faces.face import Face, FaceAnalyzer, QualityFlaw
 from emo_llama_ros.faces.measures import measure
 from emo_llama_ros.faces.pose import frontal
 from emo_llama_ros.faces.quality import flaws, sharpness
+from emo_llama_ros.faces.reader import box_of, make_expression_reader, to_grey
 from emo_llama_ros.frames import Frame, RgbImage
 from emo_llama_ros.install.fetch import media_file, model_file
 from emo_llama_ros.options import Options

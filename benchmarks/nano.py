@@ -50,7 +50,7 @@ from synthetic_clips import Film, make_prompt, plain_embeds
 import emo_llama_ros
 from emo_llama_ros.backends.emo_llama import EmoLlamaBackend
 from emo_llama_ros.errors import EmoError
-from emo_llama_ros.faces.analyzer import make_analyzer
+from emo_llama_ros.faces.make import make_analyzer
 from emo_llama_ros.frames import SECOND_NS, Frame
 from emo_llama_ros.inference.clip_reader import Prompt
 from emo_llama_ros.install.fetch import media_file

@@ -51,8 +51,8 @@ from emo_llama_ros.estimate import Status
 from emo_llama_ros.evaluation.comparison import compare
 from emo_llama_ros.evaluation.metrics import ECE_BINS, compute
 from emo_llama_ros.evaluation.prediction import Prediction
-from emo_llama_ros.faces.analyzer import make_analyzer
 from emo_llama_ros.faces.face import QualityFlaw
+from emo_llama_ros.faces.make import make_analyzer
 from emo_llama_ros.install.fetch import media_file
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.options import Options

@@ -24,9 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cv2
 import numpy as np
 
-from emo_llama_ros.faces.analyzer import EmbeddedAnalyzer, to_grey
+from emo_llama_ros.faces.embedded import EmbeddedAnalyzer
 from emo_llama_ros.faces.face import Face, QualityFlaw
 from emo_llama_ros.faces.quality import measure_quality
+from emo_llama_ros.faces.reader import to_grey
 from emo_llama_ros.frames import RgbImage
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.options import Options

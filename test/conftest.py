@@ -47,7 +47,7 @@ def media():
 def analyzer():
     """The embedded analyzer; skip where `emo_llama fetch` was not run."""
     from emo_llama_ros.errors import MissingDependency, MissingModel
-    from emo_llama_ros.faces.analyzer import EmbeddedAnalyzer
+    from emo_llama_ros.faces.embedded import EmbeddedAnalyzer
     from emo_llama_ros.options import Options
 
     try:

@@ -114,7 +114,7 @@ def _endpoint(base_url: str, model: str, timeout_s: float, retries: int) -> Writ
 def _measured_writer(dataset: Dataset) -> Writer:
     from emo_llama_ros.data.datasets.clip_source import Faces
     from emo_llama_ros.data.measured import MeasuredWriter
-    from emo_llama_ros.faces.analyzer import make_analyzer
+    from emo_llama_ros.faces.make import make_analyzer
     from emo_llama_ros.options import Options
 
     # On a picture that counts as the face itself nothing would be measured.

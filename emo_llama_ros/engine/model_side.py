@@ -26,7 +26,7 @@ from emo_llama_ros.engine.latencies import Latencies
 from emo_llama_ros.engine.scheduler import LabelJob, ReasoningJob, Scheduler
 from emo_llama_ros.errors import BadImage, EmoError
 from emo_llama_ros.estimate import StageTiming, Status
-from emo_llama_ros.faces.analyzer import make_analyzer
+from emo_llama_ros.faces.make import make_analyzer
 from emo_llama_ros.frames import SECOND_NS, Frame, RawFrame
 from emo_llama_ros.images.converter import make_converter
 from emo_llama_ros.options import Options

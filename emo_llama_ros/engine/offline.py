@@ -18,8 +18,8 @@ from emo_llama_ros.engine.latencies import Latencies
 from emo_llama_ros.engine.silence import why_silent
 from emo_llama_ros.errors import BadImage
 from emo_llama_ros.estimate import Estimate, Status
-from emo_llama_ros.faces.analyzer import make_analyzer
 from emo_llama_ros.faces.face import FaceAnalyzer
+from emo_llama_ros.faces.make import make_analyzer
 from emo_llama_ros.frames import SECOND_NS, RawFrame
 from emo_llama_ros.images.converter import make_converter
 from emo_llama_ros.options import Options

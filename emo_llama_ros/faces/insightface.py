@@ -18,12 +18,12 @@ import numpy.typing as npt
 from emo_llama_ros.errors import MissingDependency, MissingModel
 from emo_llama_ros.faces import face_mesh
 from emo_llama_ros.faces.alignment import eye_axes, margin_crop
-from emo_llama_ros.faces.analyzer import FaceReader, located, to_grey
 from emo_llama_ros.faces.blazeface import Detection
 from emo_llama_ros.faces.expression import with_reading
-from emo_llama_ros.faces.face import Box, Face, FloatArray
+from emo_llama_ros.faces.face import Box, Face, FaceAnalyzer, FloatArray
 from emo_llama_ros.faces.face_mesh import FaceMesh
 from emo_llama_ros.faces.quality import flaws
+from emo_llama_ros.faces.reader import FaceReader, located, to_grey
 from emo_llama_ros.frames import RgbImage
 from emo_llama_ros.install.fetch import model_file
 from emo_llama_ros.options import Options
@@ -39,6 +39,11 @@ PACK: dict[str, tuple[str, ...]] = {
 DETECTION_SIZE = (640, 640)
 MIN_SCORE = 0.5
 _GENDERS = ("woman", "man")
+
+
+def make(options: Options) -> FaceAnalyzer:
+    """Return the analyzer; raises as `InsightFaceAnalyzer`."""
+    return InsightFaceAnalyzer(options)
 
 
 class InsightFaceAnalyzer:

@@ -112,7 +112,8 @@ def _parameters(options: Options) -> Finding:
 
 def _expression_model(options: Options) -> Finding:
     """Load the user's network, and look at what it makes of the sample faces."""
-    from emo_llama_ros.faces.analyzer import build_analyzer, make_expression_reader
+    from emo_llama_ros.faces.make import build_analyzer
+    from emo_llama_ros.faces.reader import make_expression_reader
     from emo_llama_ros.faces.sample_check import label_disagreement
 
     try:

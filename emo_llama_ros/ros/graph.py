@@ -56,7 +56,7 @@ def _start_apart() -> str:
         return f"rclpy did not start within {_START_S:g} s."
     if done.returncode == 0:
         return ""
-    from emo_llama_ros.ros.startup import one_sentence
+    from emo_llama_ros.ros.environment import one_sentence
 
     return one_sentence((done.stderr.strip().splitlines() or [f"rclpy ended with exit code {done.returncode}"])[-1])
 
@@ -101,7 +101,7 @@ def _launch() -> Finding:
 
 
 def _log_folder() -> Finding:
-    from emo_llama_ros.ros.startup import can_be_written, log_folder
+    from emo_llama_ros.ros.environment import can_be_written, log_folder
 
     folder = log_folder()
     if can_be_written(folder):

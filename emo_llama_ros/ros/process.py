@@ -17,9 +17,9 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from emo_llama_ros.errors import EmoError
+from emo_llama_ros.ros.environment import can_be_written, log_folder, one_sentence
 from emo_llama_ros.ros.executor import GuardedExecutor
 from emo_llama_ros.ros.node import EmoLlamaNode
-from emo_llama_ros.ros.startup import can_be_written, log_folder, one_sentence
 from emo_llama_ros.ros.transport import keep_image_memory, use_shipped_profile
 
 _LAST_WORDS_S = 0.2

@@ -17,8 +17,8 @@ from emo_llama_ros.data.datasets.clip_source import Faces, pad
 from emo_llama_ros.data.records import Record
 from emo_llama_ros.errors import BadData
 from emo_llama_ros.faces.alignment import margin_crop
-from emo_llama_ros.faces.analyzer import make_analyzer
 from emo_llama_ros.faces.face import FaceAnalyzer
+from emo_llama_ros.faces.make import make_analyzer
 from emo_llama_ros.inference.clip_inputs import ClipInputs
 from emo_llama_ros.model.configuration import EmoLlamaConfig
 from emo_llama_ros.model.processing import preprocess_clip

@@ -12,7 +12,7 @@ from emo_llama_ros.data.measured import MeasuredWriter, measured_turns
 from emo_llama_ros.data.records import read_records
 from emo_llama_ros.errors import MissingModel
 from emo_llama_ros.evidence import About, Evidence, Phase, Trend, holds, parse
-from emo_llama_ros.faces.analyzer import make_analyzer
+from emo_llama_ros.faces.make import make_analyzer
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.options import Options
 

@@ -156,7 +156,7 @@ def test_labels_of_another_set_are_translated():
 
 
 def test_tight_crops_of_real_faces_are_found_after_padding(media, tmp_path):
-    from emo_llama_ros.faces.analyzer import make_analyzer
+    from emo_llama_ros.faces.make import make_analyzer
 
     try:
         analyzer = make_analyzer(Options())

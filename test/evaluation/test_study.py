@@ -321,7 +321,7 @@ def test_the_command_evaluates_real_faces(media, tmp_path, monkeypatch):
     from emo_llama_ros.cli import app
 
     try:
-        from emo_llama_ros.faces.analyzer import make_analyzer
+        from emo_llama_ros.faces.make import make_analyzer
 
         make_analyzer(Options())
     except MissingModel as error:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from emo_llama_ros.faces.analyzer import distinct
+from emo_llama_ros.faces.embedded import distinct
 from emo_llama_ros.faces.face import Box, Face
 
 

@@ -12,9 +12,9 @@ pytest.importorskip("onnxruntime", reason="needs the 'onnx' extra")
 
 from emo_llama_ros.errors import BadParameter, MissingModel
 from emo_llama_ros.faces.alignment import Roi
-from emo_llama_ros.faces.analyzer import make_expression_reader
 from emo_llama_ros.faces.expression import Reading
 from emo_llama_ros.faces.onnx_expression import OnnxExpression
+from emo_llama_ros.faces.reader import make_expression_reader
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.options import Options
 

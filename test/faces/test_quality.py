@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emo_llama_ros.faces.analyzer import to_grey
 from emo_llama_ros.faces.face import Box, HeadPose, QualityFlaw
 from emo_llama_ros.faces.quality import flaws
+from emo_llama_ros.faces.reader import to_grey
 from emo_llama_ros.options import Options
 
 FRONTAL = HeadPose(0, 0, 0)

@@ -83,6 +83,6 @@ def test_ctrl_c_in_the_first_moments_shows_no_traceback(repository):
     ],
 )
 def test_what_rcl_says_becomes_one_line_without_the_places_in_its_source(said, sentence):
-    from emo_llama_ros.ros.startup import one_sentence
+    from emo_llama_ros.ros.environment import one_sentence
 
     assert one_sentence(said) == sentence

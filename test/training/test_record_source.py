@@ -13,7 +13,7 @@ from emo_llama_ros.data.datasets import read_frames
 from emo_llama_ros.data.records import Record, write_records
 from emo_llama_ros.errors import BadData, BadParameter, MissingModel
 from emo_llama_ros.faces.alignment import margin_crop
-from emo_llama_ros.faces.analyzer import make_analyzer
+from emo_llama_ros.faces.make import make_analyzer
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.model.loading import load_model
 from emo_llama_ros.model.processing import preprocess_clip

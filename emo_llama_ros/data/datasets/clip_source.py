@@ -10,10 +10,11 @@ import numpy as np
 from emo_llama_ros.data.datasets.sample import Dataset
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.faces.alignment import PADDING_RGB, FaceAxes, margin_crop
-from emo_llama_ros.faces.analyzer import make_analyzer, make_expression_reader, to_grey
 from emo_llama_ros.faces.emo_eyes import FER_DROP, FER_SCALE
 from emo_llama_ros.faces.expression import ExpressionReader, with_reading
 from emo_llama_ros.faces.face import Box, Face, FaceAnalyzer
+from emo_llama_ros.faces.make import make_analyzer
+from emo_llama_ros.faces.reader import make_expression_reader, to_grey
 from emo_llama_ros.frames import Frame, RgbImage
 from emo_llama_ros.options import Options
 from emo_llama_ros.perception.baseline import Baselines
@@ -74,7 +75,7 @@ def whole_axes(height: int, width: int) -> FaceAxes:
 
 
 def face_finder(faces: Faces, options: Options) -> FaceAnalyzer:
-    """Return what finds and reads the faces of pictures; raises as `faces.analyzer.make_analyzer`."""
+    """Return what finds and reads the faces of pictures; raises as `faces.make.make_analyzer`."""
     if faces is Faces.WHOLE:
         return WholePicture(make_expression_reader(options))
     return make_analyzer(options)

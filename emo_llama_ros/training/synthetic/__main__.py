@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from emo_llama_ros.faces.analyzer import make_analyzer
 from emo_llama_ros.faces.face import FaceAnalyzer
+from emo_llama_ros.faces.make import make_analyzer
 from emo_llama_ros.faces.pose import frontal
 from emo_llama_ros.install.fetch import media_file
 from emo_llama_ros.options import Options

@@ -8,10 +8,10 @@ from multiprocessing import get_context
 import numpy as np
 
 from emo_llama_ros.evidence.priors import IBUG_68, crop_coordinates
-from emo_llama_ros.faces.analyzer import box_of
 from emo_llama_ros.faces.face import Face, FloatArray, QualityFlaw
 from emo_llama_ros.faces.measures import measure
 from emo_llama_ros.faces.pose import frontal
+from emo_llama_ros.faces.reader import box_of
 from emo_llama_ros.frames import SECOND_NS
 from emo_llama_ros.options import Options
 from emo_llama_ros.perception.clips import Clip

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from emo_llama_ros.errors import MissingModel
-from emo_llama_ros.faces.analyzer import EmbeddedAnalyzer, make_analyzer
 from emo_llama_ros.faces.blendshapes import SCORES
+from emo_llama_ros.faces.embedded import EmbeddedAnalyzer
 from emo_llama_ros.faces.face import QualityFlaw
+from emo_llama_ros.faces.make import make_analyzer
 from emo_llama_ros.faces.measures import NAMES
 from emo_llama_ros.options import Options
 
