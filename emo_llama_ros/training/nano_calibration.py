@@ -25,8 +25,8 @@ from emo_llama_ros.data.ferplus import VotedFaces, read_voted_faces
 from emo_llama_ros.estimate import Status
 from emo_llama_ros.evaluation.calibration_fit import fit_on_votes
 from emo_llama_ros.evaluation.metrics import calibration_of, vote_scores
-from emo_llama_ros.faces.make import make_analyzer
 from emo_llama_ros.faces.emo_eyes import FOLDER, TRAINING_LOG
+from emo_llama_ros.faces.make import make_analyzer
 from emo_llama_ros.frames import Frame
 from emo_llama_ros.labels import FERPLUS, RAF_DB
 from emo_llama_ros.model.checkpoint import CALIBRATION, NANO, write_checksums

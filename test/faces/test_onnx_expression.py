@@ -11,21 +11,21 @@ onnx = pytest.importorskip("onnx", reason="needs the 'dev' extra")
 pytest.importorskip("onnxruntime", reason="needs the 'onnx' extra")
 
 from emo_llama_ros.errors import BadParameter, MissingModel
-from emo_llama_ros.faces.alignment import Roi
+from emo_llama_ros.faces.alignment import FaceAxes
 from emo_llama_ros.faces.expression import Reading
 from emo_llama_ros.faces.onnx_expression import OnnxExpression
 from emo_llama_ros.faces.reader import make_expression_reader
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.options import Options
 
-WHOLE = (Roi(31.5, 31.5, 64),)
+WHOLE = FaceAxes(31.5, 31.5 - 0.45 * 32, 32, 0)
 AFFECTNET_ORDER = ("Anger", "Contempt", "Disgust", "Fear", "Happiness", "Neutral", "Sadness", "Surprise")
 
 
 class _Embedded:
     name = "embedded"
 
-    def read(self, rgb, grey, views) -> Reading:
+    def read(self, rgb, grey, axes) -> Reading:
         return Reading(np.full(7, 1 / 7, np.float32), np.arange(3, dtype=np.float32))
 
 
