@@ -33,7 +33,7 @@ MESH_POINTS = 468
 ROI_SCALE = 1.5
 MIN_PRESENCE = 0.5
 MOST_APART = 0.27
-"""Largest distance between the detector's eyes and the mesh's, in distances of the eyes. Of 120 training pictures of FER+
+"""Largest distance between the detector's eyes and the mesh's, in distances of the eyes. Of 120 pictures of FER+
 95 % lie below 0.21; the nine things in the sample videos that the network takes for faces lie at 0.29 and more."""
 _EYES = ((33, 133), (263, 362))
 """Outer and inner corner of each eye, image left first."""
