@@ -20,6 +20,7 @@ from emo_llama_ros.commands.demo import demo
 from emo_llama_ros.commands.doctor import doctor
 from emo_llama_ros.commands.evaluate import evaluate
 from emo_llama_ros.commands.fetch import fetch
+from emo_llama_ros.commands.play import play
 from emo_llama_ros.commands.replay import replay
 from emo_llama_ros.commands.run import run
 from emo_llama_ros.commands.train import train
@@ -42,6 +43,7 @@ app.command()(demo)
 app.command()(doctor)
 app.command()(fetch)
 app.command()(evaluate)
+app.command()(play)
 app.command()(replay)
 app.command()(train)
 app.command()(watch)
