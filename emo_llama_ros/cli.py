@@ -20,9 +20,11 @@ from emo_llama_ros.commands.demo import demo
 from emo_llama_ros.commands.doctor import doctor
 from emo_llama_ros.commands.evaluate import evaluate
 from emo_llama_ros.commands.fetch import fetch
+from emo_llama_ros.commands.play import play
 from emo_llama_ros.commands.replay import replay
 from emo_llama_ros.commands.run import run
 from emo_llama_ros.commands.train import train
+from emo_llama_ros.commands.watch import watch
 from emo_llama_ros.errors import EmoError
 
 DEBUG_VARIABLE = "EMO_LLAMA_DEBUG"
@@ -41,8 +43,10 @@ app.command()(demo)
 app.command()(doctor)
 app.command()(fetch)
 app.command()(evaluate)
+app.command()(play)
 app.command()(replay)
 app.command()(train)
+app.command()(watch)
 app.add_typer(data.app, name="data")
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(run)
 

@@ -36,6 +36,13 @@ def test_every_command_explains_itself(command):
     assert "--out" in done.stdout
 
 
+@pytest.mark.parametrize(("command", "option"), [("watch", "--topic"), ("play", "--loop"), ("run", "--webcam")])
+def test_the_commands_of_a_first_hour_explain_themselves(command, option):
+    done = emo_llama(command, "--help")
+    assert done.returncode == 0
+    assert option in done.stdout
+
+
 def test_the_version_is_printed():
     from emo_llama_ros import __version__
 

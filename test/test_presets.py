@@ -1,8 +1,8 @@
 import pytest
 import yaml
 
+from emo_llama_ros.checks.preflight import check_files
 from emo_llama_ros.errors import MissingModel
-from emo_llama_ros.install.preflight import check_files
 from emo_llama_ros.options import Options, specs
 
 PRESETS = ["emo-llama-7b"]

@@ -20,8 +20,9 @@ def doctor(
     """Check Python, ROS, DDS, GPU, model files and cameras; exit code 1 when something must be repaired."""
     from rich.console import Console
 
+    from emo_llama_ros.checks.machine import core_findings
     from emo_llama_ros.errors import MissingDependency
-    from emo_llama_ros.install.findings import Finding, Level, core_findings
+    from emo_llama_ros.findings import Finding, Level
     from emo_llama_ros.options import Options, parse
     from emo_llama_ros.ros.required import require_ros
 

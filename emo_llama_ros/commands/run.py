@@ -1,4 +1,4 @@
-"""`emo_llama run`: the node of emo.launch.py where launch_ros is not installed."""
+"""`emo_llama run`: the node of emo.launch.py where launch_ros is not installed, with a camera and a view if wanted."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ def run(
     context: typer.Context,
     params_file: Annotated[Path | None, typer.Option(help="Parameter file; the shipped emo.yaml if not given.")] = None,
     autostart: Annotated[bool, typer.Option(help="Configure and activate the node at once.")] = True,
+    webcam: Annotated[
+        str | None,
+        typer.Option(
+            help="Publish this camera too: its number (0 is the first), its device or stream address, or a video file, "
+            "which is repeated."
+        ),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show the estimates here, as `emo_llama watch`; the log goes to a file.")
+    ] = False,
 ) -> None:
     """Run emo_llama_node: emo_llama run image_topic:=/camera/image_raw [--ros-args …]
 
@@ -31,4 +41,8 @@ def run(
     values = {"autostart": "true" if autostart else "false", **split(given)}
     if params_file is not None:
         values["params_file"] = str(params_file)
-    raise typer.Exit(main(ros_arguments(node_start(values, launched=False), more)))
+    if webcam is None and not watch:
+        raise typer.Exit(main(ros_arguments(node_start(values, launched=False), more)))
+    from emo_llama_ros.ros.run_with import run_with
+
+    raise typer.Exit(run_with(values, more, webcam, watch))

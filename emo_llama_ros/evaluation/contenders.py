@@ -10,12 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from emo_llama_ros.backends.registry import make_backend
+from emo_llama_ros.checks.preflight import check_files
 from emo_llama_ros.data.datasets.clip_source import Faces, face_finder
 from emo_llama_ros.errors import BadParameter, MissingDependency
 from emo_llama_ros.evaluation.evaluate import Entrant
 from emo_llama_ros.faces.face import FaceAnalyzer
 from emo_llama_ros.images.files import shown
-from emo_llama_ros.install.preflight import check_files
 from emo_llama_ros.options import Options, specs
 
 FOLD = "{fold}"

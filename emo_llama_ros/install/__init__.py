@@ -1,1 +1,1 @@
-"""What a machine needs: files to fetch, checks before a start, advice."""
+"""What is brought onto a machine once: the face networks and the sample media, pinned and checked."""

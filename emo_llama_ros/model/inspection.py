@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emo_llama_ros import prompts
 from emo_llama_ros.errors import EmoError
-from emo_llama_ros.install.findings import Finding, Level
+from emo_llama_ros.findings import Finding, Level
 from emo_llama_ros.model.checkpoint import (
     CALIBRATION,
     CHECKSUMS,

@@ -154,7 +154,12 @@ class ImageBag:
             yield time_ns, data
 
     def frames(self, topic: ImageTopic) -> Iterator[RawFrame]:
-        """Yield the images of a topic in the order of recording, stamped with their header's stamp.
+        """Yield the images of a topic like `timed_frames`, without their times of recording."""
+        for _, frame in self.timed_frames(topic):
+            yield frame
+
+    def timed_frames(self, topic: ImageTopic) -> Iterator[tuple[int, RawFrame]]:
+        """Yield (time of recording in nanoseconds, image stamped with its header's stamp) in the order of recording.
 
         What is no image is counted in `unreadable` and left out. A frame without a stamp gets its time of recording
         and is counted in `unstamped`; so do all frames where most stamps do not advance.
@@ -169,9 +174,9 @@ class ImageBag:
                 self.unreadable += 1
             elif frame.stamp_ns <= 0 or not stamped:
                 self.unstamped += 1
-                yield replace(frame, stamp_ns=time_ns)
+                yield time_ns, replace(frame, stamp_ns=time_ns)
             else:
-                yield frame
+                yield time_ns, frame
 
     def _decoded(self, topic: ImageTopic) -> Iterator[tuple[RawFrame | None, int]]:
         """Yield (frame with its header's stamp, or None for what is no image; time of recording)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import numpy as np
 
 from emo_llama_ros.errors import BadRecording
 from emo_llama_ros.frames import RawFrame
-from emo_llama_ros.images.files import medium_of, open_video, read_picture, shown, video_fps
+from emo_llama_ros.images.files import medium_of, open_video, quiet_opencv, read_picture, shown, video_fps
 
 SECOND_NS = 1_000_000_000
 START_NS = 1_000_000_000 * SECOND_NS
@@ -58,7 +59,7 @@ def webcam_frames(
     Ends after `duration_s` seconds, or when the camera gives no frame any more. `fps` is asked from the camera and
     kept by leaving frames out. Raises BadRecording when the camera cannot be opened.
     """
-    with _opened(source, f"There is no camera {source}, or another program uses it.") as camera:
+    with _opened(source) as camera:
         if fps:
             camera.set(cv2.CAP_PROP_FPS, fps)
         started_ns = time.time_ns()
@@ -130,11 +131,25 @@ def _video_frames(file: Path, fps: float | None, frame_id: str, start_ns: int) -
 
 
 @contextmanager
-def _opened(source: int | str, refusal: str) -> Iterator[cv2.VideoCapture]:
-    capture = cv2.VideoCapture(source)
+def _opened(source: int | str) -> Iterator[cv2.VideoCapture]:
+    with quiet_opencv():
+        capture = cv2.VideoCapture(source)
     try:
         if not capture.isOpened():
-            raise BadRecording(refusal)
+            raise BadRecording(_why_no_camera(source))
         yield capture
     finally:
         capture.release()
+
+
+def _why_no_camera(source: int | str) -> str:
+    if isinstance(source, str) and not source.startswith("/dev/"):
+        return f"There is no camera {source}: nothing answers at that address, or it sends no video."
+    device = Path(f"/dev/video{source}" if isinstance(source, int) else source)
+    if not device.exists():
+        others = sorted(str(path) for path in Path("/dev").glob("video*"))
+        there = f"there is {', '.join(others)}" if others else "this machine shows no video device"
+        return f"There is no camera {source}: {there} (a container needs --device={device})."
+    if not os.access(device, os.R_OK | os.W_OK):
+        return f"{device} may not be read: join the group video (`sudo usermod -aG video $USER`) and log in again."
+    return f"{device} gives no picture: another program uses it, or it is no camera; many cameras have two devices."

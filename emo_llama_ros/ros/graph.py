@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from emo_llama_ros.errors import EmoError
-from emo_llama_ros.install.findings import Finding, Level
+from emo_llama_ros.findings import Finding, Level
 from emo_llama_ros.options import Options
 from emo_llama_ros.ros.shared_files import PACKAGE, shared_file
 from emo_llama_ros.ros.transport import missing_middleware, use_shipped_profile

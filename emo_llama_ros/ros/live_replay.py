@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,14 +147,21 @@ def _listening(result: LiveReplay, on_estimate: Callable[[Estimate], None]) -> I
 @contextmanager
 def running_node(parameters: Mapping[str, Any], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run an active emo_llama_node with these parameters as its own process, its output in `log`; end it after."""
-    with tempfile.TemporaryDirectory(prefix="emo_llama_") as folder, log.open("wb") as output:
+    with tempfile.TemporaryDirectory(prefix="emo_llama_") as folder:
         file = Path(folder, "parameters.yaml")
         file.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(parameters)}}), encoding="utf-8")
-        command = [sys.executable, "-m", "emo_llama_ros.ros.startup", "--autostart"]
-        # The child finds the same package as we do, installed or not.
-        path = [str(Path(emo_llama_ros.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+        with node_process(["--autostart", "--ros-args", "--params-file", str(file)], log) as process:
+            yield process
+
+
+@contextmanager
+def node_process(arguments: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run emo_llama_node with these arguments as its own process, its output in `log`; end it after."""
+    # The child finds the same package as we do, installed or not.
+    path = [str(Path(emo_llama_ros.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--ros-args", "--params-file", str(file)],
+            [sys.executable, "-m", "emo_llama_ros.ros.startup", *arguments],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(part for part in path if part)},
             stdin=subprocess.DEVNULL,
             stdout=output,

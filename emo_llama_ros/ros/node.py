@@ -29,13 +29,13 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
+from emo_llama_ros.checks.preflight import check_ready
 from emo_llama_ros.engine.api import Engine, EngineState
 from emo_llama_ros.engine.latencies import Latencies
 from emo_llama_ros.engine.make import make_engine
 from emo_llama_ros.errors import EmoError
 from emo_llama_ros.estimate import Estimate
 from emo_llama_ros.frames import RawFrame
-from emo_llama_ros.install.preflight import check_ready
 from emo_llama_ros.msg import EmotionEstimate, ModelInfo
 from emo_llama_ros.options import Options, unknown_option
 from emo_llama_ros.ros import diagnostics, parameters

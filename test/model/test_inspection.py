@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from emo_llama_ros.install.findings import Level
+from emo_llama_ros.findings import Level
 from emo_llama_ros.model import inspection, loading
 from emo_llama_ros.model.configuration import emo_llama_7b
 from emo_llama_ros.model.footprint import build_template, memory_need

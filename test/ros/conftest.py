@@ -271,7 +271,7 @@ class ScriptedEngine:
 @pytest.fixture
 def scripted(monkeypatch):
     """A make_engine whose engines are kept in `scripted.made`; no model file is looked for."""
-    monkeypatch.setattr("emo_llama_ros.install.preflight.check_files", lambda options: None)
+    monkeypatch.setattr("emo_llama_ros.checks.preflight.check_files", lambda options: None)
 
     def make(options, on_estimate):
         engine = ScriptedEngine(options, on_estimate)
@@ -310,8 +310,8 @@ def estimate():
 @pytest.fixture(scope="session")
 def fetched_networks():
     """Skips unless the embedded networks lie in the user's cache."""
+    from emo_llama_ros.checks.preflight import check_files
     from emo_llama_ros.errors import MissingModel
-    from emo_llama_ros.install.preflight import check_files
     from emo_llama_ros.options import Options
 
     try:

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from emo_llama_ros.install.findings import Level
+from emo_llama_ros.findings import Level
 from emo_llama_ros.options import Options
 
 pytestmark = pytest.mark.usefixtures("ros")

@@ -1,8 +1,8 @@
 import pytest
 
+from emo_llama_ros.checks.preflight import check_context, check_files
 from emo_llama_ros.errors import BadParameter, MissingModel
 from emo_llama_ros.options import Options
-from emo_llama_ros.install.preflight import check_context, check_files
 
 
 @pytest.mark.parametrize("context", ["workplace", "education"])

@@ -3,7 +3,8 @@ import importlib.util
 import pytest
 from typer.testing import CliRunner
 
-from emo_llama_ros.install.findings import Level, core_findings
+from emo_llama_ros.checks.machine import core_findings
+from emo_llama_ros.findings import Level
 from emo_llama_ros.options import Options
 from emo_llama_ros.ros.required import require_ros
 
@@ -42,7 +43,7 @@ def test_without_torch_only_the_language_model_is_missing(monkeypatch):
 
 def test_little_shared_memory_is_a_warning(monkeypatch):
     usage = type("Usage", (), {"free": 64 << 20})
-    monkeypatch.setattr("emo_llama_ros.install.findings.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("emo_llama_ros.checks.machine.shutil.disk_usage", lambda path: usage)
     finding = found("shared memory")
     assert finding.level is Level.WARN
     assert "--shm-size" in finding.advice
@@ -69,7 +70,7 @@ def test_a_look_that_fails_is_a_finding_and_the_others_follow(monkeypatch):
     def broken(path):
         raise PermissionError("no such luck")
 
-    monkeypatch.setattr("emo_llama_ros.install.findings.shutil.disk_usage", broken)
+    monkeypatch.setattr("emo_llama_ros.checks.machine.shutil.disk_usage", broken)
     found = list(core_findings(Options()))
     assert [f.level for f in found if f.subject == "shared memory"] == [Level.FAIL]
     assert "no such luck" in found[-1].found

@@ -9,13 +9,12 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
+from emo_llama_ros.checks.preflight import check_context, check_files
 from emo_llama_ros.errors import EmoError
+from emo_llama_ros.findings import Finding, Level
 from emo_llama_ros.install.fetch import MODEL_WHEELS, model_file
-from emo_llama_ros.install.preflight import check_context, check_files
 from emo_llama_ros.options import Options
 
 _OLDEST_PYTHON = (3, 10)
@@ -23,24 +22,6 @@ _SHARED_MEMORY = Path("/dev/shm")
 _SHARED_MEMORY_NEED = 128 << 20
 """Two processes with the shipped Fast DDS profile, and room."""
 _MEMORY_NEED = 1 << 30
-
-
-class Level(Enum):
-    """How bad a finding is."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the doctor: what was looked at, what was found, and what to do about it."""
-
-    level: Level
-    subject: str
-    found: str
-    advice: str = ""
 
 
 def core_findings(options: Options) -> Iterator[Finding]:

@@ -1,0 +1,1 @@
+"""What stands in the way of a run, said before anything is loaded: of the options (`preflight`), of the machine."""
