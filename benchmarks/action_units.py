@@ -85,7 +85,7 @@ def main() -> None:
     )
     clock = Clock()
     detector = BlazeFace(model_file(blazeface.FAR_NETWORK_FILE), model_file(blazeface.NEAR_NETWORK_FILE))
-    landmarks = FaceMesh(model_file(face_mesh.NETWORK_FILE))
+    landmarks = FaceMesh(model_file(face_mesh.NETWORK_FILE), model_file(face_mesh.WITNESS_FILE))
     scores = Blendshapes(model_file(blendshapes.NETWORK_FILE))
     earlier = EarlierLandmarks()
     rows: list[tuple[int, dict[str, float], dict[str, float]]] = []

@@ -75,7 +75,7 @@ def times() -> dict[str, float]:
     options = Options(seed=1)
     analyzer = EmbeddedAnalyzer(options)
     detector = blazeface.BlazeFace(model_file(blazeface.FAR_NETWORK_FILE), model_file(blazeface.NEAR_NETWORK_FILE))
-    mesher = face_mesh.FaceMesh(model_file(face_mesh.NETWORK_FILE))
+    mesher = face_mesh.FaceMesh(model_file(face_mesh.NETWORK_FILE), model_file(face_mesh.WITNESS_FILE))
     scores = blendshapes.Blendshapes(model_file(blendshapes.NETWORK_FILE))
     reader = make_expression_reader(options)
     (detection,) = detector.detect(rgb)

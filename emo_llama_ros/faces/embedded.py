@@ -40,7 +40,7 @@ class EmbeddedAnalyzer:
         self._detector = BlazeFace(
             model_file(blazeface.FAR_NETWORK_FILE, folder), model_file(blazeface.NEAR_NETWORK_FILE, folder)
         )
-        self._mesh = FaceMesh(model_file(face_mesh.NETWORK_FILE, folder))
+        self._mesh = FaceMesh(model_file(face_mesh.NETWORK_FILE, folder), model_file(face_mesh.WITNESS_FILE, folder))
         self._reader = FaceReader(options)
 
     @property

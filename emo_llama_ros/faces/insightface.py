@@ -59,7 +59,10 @@ class InsightFaceAnalyzer:
         modules = [module for module in PACK if module != "genderage" or options.agr_prompt]
         self._app = _load(folder, modules)
         self._options = options
-        self._mesh = FaceMesh(model_file(face_mesh.NETWORK_FILE, options.models_folder))
+        self._mesh = FaceMesh(
+            model_file(face_mesh.NETWORK_FILE, options.models_folder),
+            model_file(face_mesh.WITNESS_FILE, options.models_folder),
+        )
         self._reader = FaceReader(options)
         self._pack = folder.name
 
