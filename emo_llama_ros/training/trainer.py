@@ -20,6 +20,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.model.modeling import EmoLlama
+from emo_llama_ros.training.arguments import training_arguments
 from emo_llama_ros.training.collate import Collate, Item, Tunable
 from emo_llama_ros.training.optimizer import make_optimizer, trainable_groups
 from emo_llama_ros.training.progress import LOG_NAME, JsonLog, ProgressBar
@@ -144,26 +145,12 @@ def _arguments(stage: Stage, folder: Path, seed: int, smoke: bool) -> TrainingAr
     loaders = min(values.get("dataloader_num_workers", 0), len(os.sched_getaffinity(0)) - 1)
     if not loaders:
         values["dataloader_prefetch_factor"] = None
-    fixed: dict[str, Any] = {
-        "output_dir": str(folder),
-        "seed": seed,
-        "data_seed": seed,
-        # Without it, processes on CPUs would not find each other.
-        "use_cpu": bool(values.get("use_cpu")) or not torch.cuda.is_available(),
+    ours = {
         "bf16": bool(values.get("bf16")) and _computes_in_bf16(),
         "dataloader_num_workers": loaders,
-        "dataloader_pin_memory": torch.cuda.is_available(),
-        "remove_unused_columns": False,
         "label_names": ["labels"],
-        "report_to": [],
-        "disable_tqdm": True,
     }
-    try:
-        return TrainingArguments(**(values | fixed))
-    except TypeError as error:
-        raise BadParameter(
-            f"Stage '{stage.name}' sets something that TrainingArguments does not have: {error}."
-        ) from None
+    return training_arguments(stage.name, values | ours, folder, seed)
 
 
 def _computes_in_bf16() -> bool:

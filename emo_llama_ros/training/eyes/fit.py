@@ -17,6 +17,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from emo_llama_ros.data.ferplus import VotedFaces
 from emo_llama_ros.errors import BadParameter
+from emo_llama_ros.training.arguments import training_arguments
 from emo_llama_ros.training.eyes.augment import Augmentation, augmented, plain
 from emo_llama_ros.training.eyes.network import EmoEyes
 from emo_llama_ros.training.eyes.operating_point import accuracy_and_uar
@@ -198,23 +199,5 @@ def _optimizer(learner: Learner, arguments: TrainingArguments) -> torch.optim.Op
 
 def _arguments(recipe: EyesRecipe, folder: Path, smoke: bool) -> TrainingArguments:
     values = dict(recipe.training) | (dict(recipe.smoke) if smoke else {})
-    fixed: dict[str, Any] = {
-        "output_dir": str(folder),
-        "seed": recipe.seed,
-        "data_seed": recipe.seed,
-        "use_cpu": not torch.cuda.is_available(),
-        "dataloader_num_workers": 0,
-        "dataloader_pin_memory": torch.cuda.is_available(),
-        "dataloader_drop_last": True,
-        "remove_unused_columns": False,
-        "label_names": [],
-        "eval_strategy": "no",
-        "report_to": [],
-        "disable_tqdm": True,
-    }
-    try:
-        return TrainingArguments(**(values | fixed))
-    except TypeError as error:
-        raise BadParameter(
-            f"{recipe.name}: training sets something that TrainingArguments does not have: {error}."
-        ) from None
+    ours = {"dataloader_num_workers": 0, "dataloader_drop_last": True, "label_names": [], "eval_strategy": "no"}
+    return training_arguments(recipe.name, values | ours, folder, recipe.seed)
