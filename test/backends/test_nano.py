@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 
-from emo_llama_ros.backends.emo_llama import EmoLlamaBackend
 from emo_llama_ros.backends.expression import ExpressionBackend
+from emo_llama_ros.backends.language_model import EmoLlamaBackend
 from emo_llama_ros.checksums import file_sha256
 from emo_llama_ros.evaluation.faithfulness import Tally, check
 from emo_llama_ros.evidence.clip_measures import measure
