@@ -105,8 +105,6 @@ def test_it_reads_photographs_that_it_was_not_trained_on_as_the_network_does_or_
     bare = ExpressionBackend(Options())
     bare.load()
     shown = {"su": "surprise", "hao": "happiness", "anc": "anger", "di": "disgust"}[name.split("-")[2]]
-    answers = {top(backend.label([still(name)])[0]) for backend in (nano, bare)}
-    assert shown in answers or len(answers) == 1
     assert top(nano.label([still(name)])[0]) == shown or top(bare.label([still(name)])[0]) != shown
 
 
