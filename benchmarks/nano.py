@@ -48,7 +48,7 @@ from one_person import SIZE, VIDEO, watch_engine, watch_node
 from synthetic_clips import Film, make_prompt, plain_embeds
 
 import emo_llama_ros
-from emo_llama_ros.backends.emo_llama import EmoLlamaBackend
+from emo_llama_ros.backends.language_model import EmoLlamaBackend
 from emo_llama_ros.errors import EmoError
 from emo_llama_ros.faces.make import make_analyzer
 from emo_llama_ros.frames import SECOND_NS, Frame

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from emo_llama_ros.estimate import NAN, ActionUnit, Status
 from emo_llama_ros.labels import LabelSet
+from emo_llama_ros.options import Options
 from emo_llama_ros.perception.clips import Clip
 
 
@@ -68,3 +69,23 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free the model's memory. The backend can be loaded again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What a backend says of itself before any of its packages is imported.
+
+    Each choice of the option `backend` is a module of this folder with a `DECLARATION` of that name.
+    """
+
+    name: str
+    make: Callable[[Options], Backend]
+    """Imports what the backend needs, and returns it, not yet loaded."""
+    label_sets: tuple[str, ...]
+    """Names of the label sets in which it can answer."""
+    packages: tuple[str, ...] = ()
+    """Modules that it needs beside those that are always installed."""
+    extra: str = ""
+    """The extra of this package that brings them, "" where none is needed."""
+    options: frozenset[str] = frozenset()
+    """Options of the group `model` that it reads beside label_set, calibration_file and min_confidence."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from emo_llama_ros import calibration
-from emo_llama_ros.backends.backend import LabelAnswer, ModelInfo
+from emo_llama_ros.backends.backend import Declaration, LabelAnswer, ModelInfo
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.estimate import ActionUnit, Status
 from emo_llama_ros.evidence import UNITS, Evidence, describe, phases_of
@@ -33,10 +33,9 @@ class ExpressionBackend:
         self._labels = label_set(options.label_set)
         unknown = set(self._labels.labels) - set(DISPLAYS)
         if unknown:
-            fitting = ", ".join(name for name, known in LABEL_SETS.items() if set(known.labels) <= set(DISPLAYS))
             raise BadParameter(
                 f"The expression backend cannot tell {', '.join(sorted(unknown))} of the label set "
-                f"'{options.label_set}'; choose one of {fitting}."
+                f"'{options.label_set}'; choose one of {', '.join(DECLARATION.label_sets)}."
             )
         self._options = options
         self._info: ModelInfo | None = None
@@ -54,7 +53,7 @@ class ExpressionBackend:
         self._calibration = calibration.load(Path(path).expanduser(), self._labels) if path else calibration.IDENTITY
         network = Path(self._options.expression_model).stem or "emo-eyes"
         self._info = ModelInfo(
-            backend="expression",
+            backend=DECLARATION.name,
             model=f"expression/{network}",
             label_set=self._labels,
             dtype="float32",
@@ -89,3 +88,10 @@ class ExpressionBackend:
         units = tuple(ActionUnit(e.unit, UNITS[e.unit].name, round(e.intensity, 3)) for e in evidence)
         valence, arousal = clip_affect(clip)
         return LabelAnswer(self._calibration.apply(scores.tolist()), units, valence, arousal, state=evidence)
+
+
+DECLARATION = Declaration(
+    "expression",
+    ExpressionBackend,
+    label_sets=tuple(name for name, known in LABEL_SETS.items() if set(known.labels) <= set(DISPLAYS)),
+)

@@ -1,31 +1,33 @@
-"""Backends by name."""
+"""Backends by name: each choice of the option `backend` is a module of this folder with a `DECLARATION`."""
 
 from __future__ import annotations
 
-from emo_llama_ros.backends.backend import Backend
-from emo_llama_ros.errors import BadParameter, MissingModel
+from importlib import import_module
+
+from emo_llama_ros.backends.backend import Backend, Declaration
+from emo_llama_ros.errors import MissingModel
 from emo_llama_ros.options import Options
+
+
+def declaration(options: Options) -> Declaration:
+    """Return what the backend that `options.backend` names says of itself; imports nothing heavy."""
+    declared: Declaration = import_module(f"emo_llama_ros.backends.{options.backend}").DECLARATION
+    return declared
 
 
 def make_backend(options: Options) -> Backend:
     """Return the backend that `options.backend` names, not yet loaded.
 
-    Raise BadParameter for an unknown name, and MissingModel where the packages that it needs are not installed.
+    Raise BadParameter where it does not know `options.label_set`, and MissingModel where the packages that it needs
+    are not installed.
     """
-    # Imported here, because a backend may bring torch and the others must not pay for it.
-    if options.backend == "expression":
-        from emo_llama_ros.backends.expression import ExpressionBackend
-
-        return ExpressionBackend(options)
-    if options.backend == "emo_llama":
-        try:
-            from emo_llama_ros.backends.emo_llama import EmoLlamaBackend
-        except ModuleNotFoundError as error:
-            if (error.name or "").startswith("emo_llama_ros"):
-                raise
-            raise MissingModel(
-                f"The backend emo_llama needs {error.name}, which is not installed: "
-                "pip install 'emo_llama_ros[model]', or set backend to expression."
-            ) from None
-        return EmoLlamaBackend(options)
-    raise BadParameter(f"There is no backend '{options.backend}'.")
+    declared = declaration(options)
+    try:
+        return declared.make(options)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("emo_llama_ros"):
+            raise
+        raise MissingModel(
+            f"The backend {declared.name} needs {error.name}, which is not installed: "
+            f"pip install 'emo_llama_ros[{declared.extra}]', or set backend to expression."
+        ) from None

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from emo_llama_ros.backends.emo_llama import DECLARATION as EMO_LLAMA
 from emo_llama_ros.checks.preflight import check_context, check_files
 from emo_llama_ros.errors import EmoError
 from emo_llama_ros.findings import Finding, Level
@@ -119,8 +120,7 @@ def _converter(options: Options) -> Finding:
 
 def _language_model() -> Finding:
     """Look for what the backend emo_llama needs; the expression backend runs without any of it."""
-    needed = ("torch", "transformers", "peft", "safetensors")
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    missing = [name for name in EMO_LLAMA.packages if importlib.util.find_spec(name) is None]
     if missing:
         return Finding(
             Level.WARN, "language model", f"{', '.join(missing)} not installed, so only the expression backend works",

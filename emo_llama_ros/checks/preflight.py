@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from emo_llama_ros import calibration
+from emo_llama_ros.backends.registry import declaration
 from emo_llama_ros.errors import BadParameter, MissingDependency, MissingModel
 from emo_llama_ros.install.fetch import MODEL_WHEELS, model_file
 from emo_llama_ros.options import Options
@@ -57,7 +58,7 @@ def check_files(options: Options) -> None:
     if options.calibration_file:
         _file("calibration_file", options.calibration_file)
         _calibration(Path(options.calibration_file).expanduser())
-    if options.backend == "emo_llama" and options.model_path:
+    if options.model_path and "model_path" in declaration(options).options:
         _folder("model_path", options.model_path, "; make one with `emo_llama convert` or `emo_llama train`")
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from emo_llama_ros.backends.registry import make_backend
+from emo_llama_ros.backends.expression import DECLARATION as EXPRESSION
+from emo_llama_ros.backends.registry import declaration, make_backend
 from emo_llama_ros.checks.preflight import check_files
 from emo_llama_ros.data.datasets.clip_source import Faces, face_finder
 from emo_llama_ros.errors import BadParameter, MissingDependency
@@ -22,8 +23,6 @@ FOLD = "{fold}"
 """Stands in a model path for the number of the fold."""
 ONNX = "onnx"
 """Names an ONNX classifier in the place of a backend."""
-_READER = "expression"
-"""The backend that answers with what the expression network says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +47,12 @@ def contenders(names: Sequence[str], model: str, options: Options, dataset_label
         backend, _, path = text.partition("=")
         if backend == ONNX:
             network, labels = _onnx_files(path)
-            values = {"backend": _READER, "expression_model": str(network), "expression_labels": str(labels)}
+            values = {"backend": EXPRESSION.name, "expression_model": str(network), "expression_labels": str(labels)}
             made.append(Contender(shown(Path(network.stem)), options.with_values(values)))
             continue
-        chosen = options.with_values({"backend": backend, "model_path": path or (model if backend != _READER else "")})
+        chosen = options.with_values({"backend": backend})
+        reads_path = "model_path" in declaration(chosen).options
+        chosen = chosen.with_values({"model_path": path or (model if reads_path else "")})
         made.append(Contender(f"{backend}-{shown(Path(Path(path).name))}" if path else backend, chosen, dataset_labels))
     twice = {c.name for c in made if [d.name for d in made].count(c.name) > 1}
     if twice:
@@ -91,7 +92,7 @@ def fitting_jobs(made: Sequence[Contender]) -> int:
     """Return how many processes pay: one for each core, one alone where a model fills the machine or uses a GPU."""
     for contender in made:
         options = contender.options
-        gpu = options.device == "auto" and options.backend != _READER and Path("/dev/nvidiactl").exists()
+        gpu = options.device == "auto" and "device" in declaration(options).options and Path("/dev/nvidiactl").exists()
         if options.model_path or gpu or options.device not in ("auto", "cpu"):
             return 1
     return len(os.sched_getaffinity(0))
@@ -124,9 +125,7 @@ def settled(contender: Contender) -> Contender:
     if not wanted or wanted == contender.options.label_set:
         return replace(contender, wanted_labels="")
     asked = contender.options.with_values({"label_set": wanted})
-    try:
-        make_backend(asked)
-    except BadParameter:  # it has other labels, and the answers are translated
+    if wanted not in declaration(asked).label_sets:  # it has other labels, and the answers are translated
         return replace(contender, wanted_labels="")
     return replace(contender, options=asked, wanted_labels="")
 

@@ -1,6 +1,6 @@
 """What every storage format of rosbag2 gives: topics, and their serialized messages in the order of their times.
 
-A new format is one more module with a `Storage` and one line in `files.open_storage`.
+A new format is one more module with a `Storage` and one line in `bag_files.open_storage`.
 """
 
 from __future__ import annotations

@@ -45,9 +45,9 @@ def make_source(recipe: Recipe, output: Path, smoke: bool) -> Source:
     """Return the source that `data.source` names; raise BadParameter for an unknown one."""
     kind, folder = recipe.data.get("source"), recipe.path.parent
     if kind == "synthetic":
-        from emo_llama_ros.training.synthetic.source import ClueClipSource
+        from emo_llama_ros.training.synthetic.source import SyntheticClipSource
 
-        return ClueClipSource(recipe.data, folder, output, recipe.seed, smoke)
+        return SyntheticClipSource(recipe.data, folder, output, recipe.seed, smoke)
     if kind == "records":
         from emo_llama_ros.training.record_source import RecordSource
 

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 
 from emo_llama_ros import calibration, prompts
-from emo_llama_ros.backends.emo_llama import EmoLlamaBackend, apparent_attributes
+from emo_llama_ros.backends.language_model import EmoLlamaBackend, apparent_attributes
 from emo_llama_ros.backends.registry import make_backend
 from emo_llama_ros.errors import BadCheckpoint, EmoError, OutOfMemory
 from emo_llama_ros.estimate import Status
@@ -264,9 +264,9 @@ def test_a_closed_backend_can_be_loaded_again(checkpoint, make_clip):
 
 
 def test_the_number_format_of_a_large_model_is_measured_on_the_cpu(checkpoint, make_clip, monkeypatch):
-    from emo_llama_ros.backends import emo_llama
+    from emo_llama_ros.backends import language_model
 
-    monkeypatch.setattr(emo_llama, "SMALL_MODEL_PARAMETERS", 0)
+    monkeypatch.setattr(language_model, "SMALL_MODEL_PARAMETERS", 0)
     backend = make(checkpoint())
     note = backend.notes[0]
     assert note.startswith("Number format: ")

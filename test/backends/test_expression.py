@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from emo_llama_ros.backends.expression import ExpressionBackend
+from emo_llama_ros.backends.registry import make_backend
 from emo_llama_ros.calibration import save_temperature
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.estimate import NAN, Status
@@ -165,4 +166,4 @@ def test_a_calibration_file_in_the_home_folder_is_found_by_its_tilde(tmp_path, m
 
 def test_a_label_set_that_the_network_does_not_know_is_refused():
     with pytest.raises(BadParameter, match="raf-db"):
-        ExpressionBackend(Options(label_set="mafw"))
+        make_backend(Options(backend="expression", label_set="mafw"))

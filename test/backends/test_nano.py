@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the 'model' extra")
 
-from emo_llama_ros.backends.emo_llama import EmoLlamaBackend
 from emo_llama_ros.backends.expression import ExpressionBackend
+from emo_llama_ros.backends.language_model import EmoLlamaBackend
 from emo_llama_ros.checksums import file_sha256
 from emo_llama_ros.evaluation.faithfulness import Tally, check
 from emo_llama_ros.evidence.clip_measures import measure
@@ -105,8 +105,6 @@ def test_it_reads_photographs_that_it_was_not_trained_on_as_the_network_does_or_
     bare = ExpressionBackend(Options())
     bare.load()
     shown = {"su": "surprise", "hao": "happiness", "anc": "anger", "di": "disgust"}[name.split("-")[2]]
-    answers = {top(backend.label([still(name)])[0]) for backend in (nano, bare)}
-    assert shown in answers or len(answers) == 1
     assert top(nano.label([still(name)])[0]) == shown or top(bare.label([still(name)])[0]) != shown
 
 

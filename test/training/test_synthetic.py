@@ -13,8 +13,8 @@ from emo_llama_ros.evaluation.faithfulness import Tally, check
 from emo_llama_ros.evidence.priors import UNIT_NUMBERS
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.training.synthetic import dialogue, readings, recordings, synthesis, trajectories
-from emo_llama_ros.training.synthetic.clips import ClueClips
-from emo_llama_ros.training.synthetic.items import ClueItems
+from emo_llama_ros.training.synthetic.clips import SyntheticClips
+from emo_llama_ros.training.synthetic.items import SyntheticItems
 
 RECORDINGS = Path(__file__).parents[2] / "config" / "train" / "nano_recordings.npz"
 
@@ -25,11 +25,11 @@ def mean_face() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def clips(mean_face: np.ndarray) -> ClueClips:
+def clips(mean_face: np.ndarray) -> SyntheticClips:
     return synthesis.generate(synthesis.CHUNK, seed=3, max_frames=8, mean_face=mean_face, processes=1)
 
 
-def test_the_same_seed_gives_the_same_clips(clips: ClueClips, mean_face: np.ndarray) -> None:
+def test_the_same_seed_gives_the_same_clips(clips: SyntheticClips, mean_face: np.ndarray) -> None:
     again = synthesis.generate(synthesis.CHUNK, seed=3, max_frames=8, mean_face=mean_face, processes=1)
     np.testing.assert_array_equal(clips.evidence, again.evidence)
     np.testing.assert_array_equal(clips.expression, again.expression)
@@ -50,13 +50,13 @@ def test_the_network_is_mostly_right_and_never_always() -> None:
     assert 0.8 < right < 0.97
 
 
-def test_sad_faces_may_close_their_eyes_and_draw_up_their_lip_corners(clips: ClueClips) -> None:
+def test_sad_faces_may_close_their_eyes_and_draw_up_their_lip_corners(clips: SyntheticClips) -> None:
     sad = clips.movements[clips.labels == RAF_DB.index("sadness")]
     for unit in (12, 43):
         assert (sad[:, UNIT_NUMBERS.index(unit), 0] > 0).mean() > 0.03
 
 
-def test_everything_drawn_to_be_said_holds(clips: ClueClips) -> None:
+def test_everything_drawn_to_be_said_holds(clips: SyntheticClips) -> None:
     rng, tally = np.random.default_rng(1), Tally()
     for draw in range(2000):
         facts = clips.facts(draw % len(clips), RAF_DB.labels, rng.dirichlet(np.full(7, 0.4)).tolist())
@@ -66,8 +66,8 @@ def test_everything_drawn_to_be_said_holds(clips: ClueClips) -> None:
     assert tally.share == 1.0, tally.examples
 
 
-def test_a_conversation_is_told_what_was_measured_and_published_and_says_nothing_else(clips: ClueClips) -> None:
-    items = ClueItems(clips, 300, seed=2, conversations=1.0)
+def test_a_conversation_is_told_what_was_measured_and_published_and_says_nothing_else(clips: SyntheticClips) -> None:
+    items = SyntheticItems(clips, 300, seed=2, conversations=1.0)
     numbers = re.compile(r"\d\.\d s|AU\d+")
     for i in range(len(items)):
         label, first, *later = items[i].turns
@@ -80,17 +80,17 @@ def test_a_conversation_is_told_what_was_measured_and_published_and_says_nothing
             assert said <= set(numbers.findall(label.context)), (label.context, turn.answer)
 
 
-def test_a_conversation_is_as_long_as_what_is_said_after_the_label(clips: ClueClips) -> None:
-    items = ClueItems(clips, 64, seed=2, conversations=0.5)
+def test_a_conversation_is_as_long_as_what_is_said_after_the_label(clips: SyntheticClips) -> None:
+    items = SyntheticItems(clips, 64, seed=2, conversations=0.5)
     said = [sum(len(t.context + t.question + (t.answer or "")) for t in items[i].turns[1:]) for i in range(64)]
     assert items.lengths() == said
 
 
-def test_the_length_of_an_item_does_not_tell_its_label(clips: ClueClips) -> None:
-    assert set(ClueItems(clips, 64, seed=2).lengths()) == {0}
+def test_the_length_of_an_item_does_not_tell_its_label(clips: SyntheticClips) -> None:
+    assert set(SyntheticItems(clips, 64, seed=2).lengths()) == {0}
 
 
-def test_the_same_draw_gives_the_same_dialogue(clips: ClueClips) -> None:
+def test_the_same_draw_gives_the_same_dialogue(clips: SyntheticClips) -> None:
     facts = clips.facts(5, RAF_DB.labels, [0.05, 0.05, 0.05, 0.6, 0.15, 0.05, 0.05])
     assert dialogue.ask(np.random.default_rng(4), facts) == dialogue.ask(np.random.default_rng(4), facts)
 
@@ -109,7 +109,7 @@ def test_wrong_kinds_of_questions_are_refused(changed: dict[str, float], said: s
         dialogue.kinds_of(changed)
 
 
-def test_only_the_kinds_that_a_stage_wants_are_asked(clips: ClueClips) -> None:
+def test_only_the_kinds_that_a_stage_wants_are_asked(clips: SyntheticClips) -> None:
     facts = clips.facts(5, RAF_DB.labels, [0.05, 0.05, 0.05, 0.6, 0.15, 0.05, 0.05])
     rng = np.random.default_rng(1)
     asked = {dialogue.ask(rng, facts, dialogue.kinds_of({"sure": 1.0}))[1] for _ in range(20)}

@@ -28,7 +28,7 @@ _HAS_BASELINE = FRAME_EVIDENCE_NAMES.index("has_baseline")
 
 
 @dataclass(frozen=True, slots=True)
-class ClueClips:
+class SyntheticClips:
     """N clips of up to F frames; `frames` says how many of each are used, from the left."""
 
     frames: np.ndarray
@@ -102,35 +102,35 @@ class ClueClips:
         ages_s = self.evidence[i, used, _AGE_S]
         return ranked(weighted_scores(ages_s, np.exp(self.expression[i, used].astype(np.float32))))
 
-    def take(self, indices: Sequence[int] | np.ndarray) -> ClueClips:
+    def take(self, indices: Sequence[int] | np.ndarray) -> SyntheticClips:
         """Return some of the clips."""
-        return ClueClips(*(getattr(self, f.name)[np.asarray(indices)] for f in fields(self)))
+        return SyntheticClips(*(getattr(self, f.name)[np.asarray(indices)] for f in fields(self)))
 
     def save(self, path: Path) -> None:
         """Write a compressed .npz file."""
         np.savez_compressed(path, **{f.name: getattr(self, f.name) for f in fields(self)})
 
     @staticmethod
-    def load(path: Path) -> ClueClips:
+    def load(path: Path) -> SyntheticClips:
         """Read what `save` wrote."""
         with np.load(path) as file:
-            return ClueClips(**{f.name: file[f.name] for f in fields(ClueClips)})
+            return SyntheticClips(**{f.name: file[f.name] for f in fields(SyntheticClips)})
 
     @staticmethod
-    def cat(parts: Sequence[ClueClips]) -> ClueClips:
+    def cat(parts: Sequence[SyntheticClips]) -> SyntheticClips:
         """Join clips of the same F."""
-        return ClueClips(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(ClueClips)))
+        return SyntheticClips(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(SyntheticClips)))
 
 
 def clue_clips(
     clips: Sequence[Clip], landmarks: Sequence[Sequence[FloatArray]], labels: Sequence[int], max_frames: int
-) -> ClueClips:
+) -> SyntheticClips:
     """Return the arrays of clips whose faces have an expression and measures, read by the code that the node runs.
 
     `landmarks[i][j]` (68, 2) are the crop coordinates of clip i, frame j.
     """
     n, f = len(clips), max_frames
-    made = ClueClips(
+    made = SyntheticClips(
         frames=np.array([len(clip.faces) for clip in clips], np.int16),
         span_s=np.array([(clip.stamp_ns - clip.start_ns) / SECOND_NS for clip in clips], np.float32),
         expression=np.zeros((n, f, len(RAF_DB.labels)), np.float16),

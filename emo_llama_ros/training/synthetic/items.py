@@ -13,7 +13,7 @@ from emo_llama_ros.labels import AFFECTNET, AFFECTNET_7, DFEW, FERPLUS, FERV39K,
 from emo_llama_ros.prompts import REASONING_QUESTION, Turn, label_turn, reasoning_turn
 from emo_llama_ros.training.collate import Item
 from emo_llama_ros.training.synthetic import dialogue
-from emo_llama_ros.training.synthetic.clips import ClueClips
+from emo_llama_ros.training.synthetic.clips import SyntheticClips
 
 _OTHER_SETS = (AFFECTNET, AFFECTNET_7, DFEW, FERPLUS, FERV39K, MAFW)
 _OWN_SET = 0.6
@@ -29,14 +29,14 @@ _MOST_QUESTIONS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class ClueItems(Dataset[Item]):
+class SyntheticItems(Dataset[Item]):
     """`length` items about `clips`, item i about clip i modulo their number.
 
     Every item begins with a note of what was measured. Category items ask for the true label. Conversation items go on
     from a label that is given, with a note of how sure it was published: the words of certainty follow that.
     """
 
-    clips: ClueClips
+    clips: SyntheticClips
     length: int
     seed: int
     conversations: float = 0.0
@@ -102,7 +102,7 @@ def belief(rng: np.random.Generator, readings: Mapping[str, float], label_set: L
     return (shares / shares.sum()).tolist()
 
 
-def label_question(clips: ClueClips, clip: int) -> Item:
+def label_question(clips: SyntheticClips, clip: int) -> Item:
     """Return the item that asks for the label of a clip and has no answer yet."""
     note = evidence_note(clips.facts(clip, RAF_DB.labels))
     turn = label_turn(RAF_DB, video=int(clips.frames[clip]) > 1, context=note)

@@ -14,12 +14,12 @@ from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.model.modeling import EmoLlama
 from emo_llama_ros.training import batched_clips
 from emo_llama_ros.training.collate import Collate, Item
-from emo_llama_ros.training.synthetic.clips import ClueClips
+from emo_llama_ros.training.synthetic.clips import SyntheticClips
 from emo_llama_ros.training.synthetic.items import label_question
 
 
 def posteriors(
-    model: EmoLlama, collate: Collate, clips: ClueClips, batch_size: int = 512, workers: int = 0
+    model: EmoLlama, collate: Collate, clips: SyntheticClips, batch_size: int = 512, workers: int = 0
 ) -> np.ndarray:
     """Return p(label | clip) over RAF-DB's labels, (N, 7) float32, from the first token of each label.
 
@@ -38,7 +38,7 @@ def posteriors(
     return np.concatenate([_read(model, _moved(batch, model.device), first) for batch in loader])
 
 
-def predictions(clips: ClueClips, probabilities: np.ndarray) -> list[Prediction]:
+def predictions(clips: SyntheticClips, probabilities: np.ndarray) -> list[Prediction]:
     """Return probabilities (N, 7) as predictions for the evaluation's figures."""
     return [
         Prediction(str(i), RAF_DB.labels[int(label)], "ok", tuple(p.tolist()))
@@ -46,7 +46,7 @@ def predictions(clips: ClueClips, probabilities: np.ndarray) -> list[Prediction]
     ]
 
 
-def calibrate(clips: ClueClips, probabilities: np.ndarray) -> Fit:
+def calibrate(clips: SyntheticClips, probabilities: np.ndarray) -> Fit:
     """Fit a temperature on clips that were not trained on."""
     return fit(predictions(clips, probabilities), RAF_DB)
 
@@ -54,7 +54,7 @@ def calibrate(clips: ClueClips, probabilities: np.ndarray) -> Fit:
 class _Questions(Dataset[Item]):
     """The label's question about each clip."""
 
-    def __init__(self, clips: ClueClips) -> None:
+    def __init__(self, clips: SyntheticClips) -> None:
         self._clips = clips
 
     def __len__(self) -> int:

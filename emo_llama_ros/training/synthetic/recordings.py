@@ -25,7 +25,7 @@ from emo_llama_ros.options import Options
 from emo_llama_ros.perception.baseline import Baselines
 from emo_llama_ros.perception.clips import Clip
 from emo_llama_ros.training.synthetic import readings, trajectories
-from emo_llama_ros.training.synthetic.clips import ClueClips, clue_clips
+from emo_llama_ros.training.synthetic.clips import SyntheticClips, clue_clips
 from emo_llama_ros.training.synthetic.trajectories import clip_labels
 
 RATE_HZ = 10.0
@@ -132,7 +132,7 @@ class Alteration:
         return values.clip(0, 255).astype(np.uint8)
 
 
-def clips_of(recordings: Sequence[Recording], frames: int, max_frames: int, seed: int) -> ClueClips:
+def clips_of(recordings: Sequence[Recording], frames: int, max_frames: int, seed: int) -> SyntheticClips:
     """Cut 2 s clips out of the recordings, as the node does, with and without the person's baseline.
 
     Most get sampled readings of any label in the place of the network's: few labels were recorded, and how a real face

@@ -40,8 +40,8 @@ from emo_llama_ros.model.processing import BERT_VOCAB_FILE, QFormerTokenizer, lo
 from emo_llama_ros.training.collate import Collate, Item
 from emo_llama_ros.training.sampling import LengthGroupedSampler
 from emo_llama_ros.training.synthetic import dialogue, posterior, recordings, synthesis, tokenizer
-from emo_llama_ros.training.synthetic.clips import ClueClips
-from emo_llama_ros.training.synthetic.items import ClueItems
+from emo_llama_ros.training.synthetic.clips import SyntheticClips
+from emo_llama_ros.training.synthetic.items import SyntheticItems
 
 _TOKENIZER_TEXTS = 6000
 _PROMPT_TOKENS = 64
@@ -62,7 +62,7 @@ class Options:
     prompt_vocab_size: int = 1024
 
 
-class ClueClipSource:
+class SyntheticClipSource:
     """Makes the clips once, and the items of each stage from them."""
 
     def __init__(self, data: Mapping[str, Any], recipe_folder: Path, output: Path, seed: int, smoke: bool) -> None:
@@ -81,7 +81,7 @@ class ClueClipSource:
         order = rng.permutation(len(sampled))
         drawn = rng.integers(len(real), size=round(options.clips * options.recorded_share))
         self.held_out = sampled.take(order[: options.held_out])
-        mixed = ClueClips.cat([sampled.take(order[options.held_out :]), real.take(drawn)])
+        mixed = SyntheticClips.cat([sampled.take(order[options.held_out :]), real.take(drawn)])
         self.clips = mixed.take(rng.permutation(len(mixed)))
         tokenizer.train(_texts(self.clips, seed), self._folder, options.vocab_size, options.prompt_vocab_size)
         text = load_text_tokenizer(self._folder)
@@ -123,7 +123,7 @@ class ClueClipSource:
         mining.evidence_mean.copy_(torch.from_numpy(known.mean(axis=0).filled(0.0)))
         mining.evidence_std.copy_(torch.from_numpy(np.maximum(known.std(axis=0).filled(1.0), 0.1)))
 
-    def items(self, stage_data: Mapping[str, Any], number: int) -> tuple[ClueItems, ClueItems]:
+    def items(self, stage_data: Mapping[str, Any], number: int) -> tuple[SyntheticItems, SyntheticItems]:
         """Return what a stage trains on, and what it is measured on."""
         unknown = set(stage_data) - {"items", "conversations", "kinds"}
         if unknown:
@@ -133,13 +133,13 @@ class ClueClipSource:
         seed = self._seed + 1000 * (number + 1)
         measured = min(len(self.held_out), 1024)
         return (
-            ClueItems(self.clips, count, seed, share, kinds),
-            ClueItems(self.held_out, measured, seed, 1.0 if share else 0.0, kinds),
+            SyntheticItems(self.clips, count, seed, share, kinds),
+            SyntheticItems(self.held_out, measured, seed, 1.0 if share else 0.0, kinds),
         )
 
     def sampler(self, items: Dataset[Item], seed: int) -> Sampler[int]:
         """Draw every item once, beside others of its length: the clips come balanced."""
-        assert isinstance(items, ClueItems)
+        assert isinstance(items, SyntheticItems)
         return LengthGroupedSampler(items.lengths(), _GROUP, seed)
 
     def finish(self, model: EmoLlama) -> Fit:
@@ -149,7 +149,7 @@ class ClueClipSource:
         return posterior.calibrate(self.held_out, read)
 
 
-def _texts(clips: ClueClips, seed: int) -> Iterator[str]:
+def _texts(clips: SyntheticClips, seed: int) -> Iterator[str]:
     """Yield what is said about clips, for the tokenizers."""
     for label_set in LABEL_SETS.values():
         for video in (True, False):
@@ -157,5 +157,5 @@ def _texts(clips: ClueClips, seed: int) -> Iterator[str]:
             yield from (prompts.render([turn]) for turn in turns for _ in range(3))
     yield from (question for _, questions in dialogue.MOVEMENTS for question in questions)
     yield from dialogue.THINGS
-    items = ClueItems(clips, _TOKENIZER_TEXTS, seed, conversations=1.0)
+    items = SyntheticItems(clips, _TOKENIZER_TEXTS, seed, conversations=1.0)
     yield from (prompts.render(items[i].turns) for i in range(_TOKENIZER_TEXTS))

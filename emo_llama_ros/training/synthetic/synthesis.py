@@ -17,7 +17,7 @@ from emo_llama_ros.options import Options
 from emo_llama_ros.perception.clips import Clip
 from emo_llama_ros.training.synthetic import activation, face_model, readings, trajectories
 from emo_llama_ros.training.synthetic.activation import UNITS
-from emo_llama_ros.training.synthetic.clips import ClueClips, clue_clips
+from emo_llama_ros.training.synthetic.clips import SyntheticClips, clue_clips
 
 CHUNK = 512
 WITH_BASELINE = 0.55
@@ -32,18 +32,18 @@ _EYE_EFFECTS = {5: 0.10, 43: -0.48, 7: -0.10, 6: -0.03, 12: -0.03}
 _NO_CROP = np.empty((0, 0, 3), np.uint8)
 
 
-def generate(count: int, seed: int, max_frames: int, mean_face: np.ndarray, processes: int) -> ClueClips:
+def generate(count: int, seed: int, max_frames: int, mean_face: np.ndarray, processes: int) -> SyntheticClips:
     """Return `count` clips (rounded up to whole chunks); the same for the same seed, whatever the processes."""
     chunks = -(-count // CHUNK)
     jobs = [(seed, number, max_frames, mean_face) for number in range(chunks)]
     if processes <= 1:
-        return ClueClips.cat([_chunk(*job) for job in jobs])
+        return SyntheticClips.cat([_chunk(*job) for job in jobs])
     # Spawned, because the parent may hold a GPU.
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        return ClueClips.cat(list(pool.map(_chunk, *zip(*jobs, strict=True))))
+        return SyntheticClips.cat(list(pool.map(_chunk, *zip(*jobs, strict=True))))
 
 
-def _chunk(seed: int, number: int, max_frames: int, mean_face: np.ndarray) -> ClueClips:
+def _chunk(seed: int, number: int, max_frames: int, mean_face: np.ndarray) -> SyntheticClips:
     rng = np.random.default_rng((seed, number))
     frames = 8 if rng.random() < FULL_CLIPS else int(rng.integers(1, max_frames + 1))
     course = trajectories.sample(rng, CHUNK, frames)
