@@ -275,7 +275,10 @@ def _frames_verdict(stats: EngineStats, recent: Recent) -> Verdict | None:
     for reason in sorted(recent.drops, key=lambda reason: -recent.drops[reason]):
         share = recent.share(reason)
         # A camera that is faster than the machine is usual; one of which most frames are missed is not.
-        if reason in _NATURAL_DROPS or share <= (_MUCH if reason == "busy" else _SOME):
+        # While the model loads, it takes the processor from the frames for some seconds.
+        if reason in _NATURAL_DROPS or (reason == "busy" and stats.state is EngineState.LOADING):
+            continue
+        if share <= (_MUCH if reason == "busy" else _SOME):
             continue
         words = _FRAME_CURES.get(reason, f"were dropped: {reason}")
         if reason in ("bad_image", "faces_failed") and stats.last_bad_image:

@@ -12,9 +12,15 @@ def one_sentence(error: object) -> str:
     text = " ".join(str(error).split())
     text = re.sub(r",? at /?\S+\.(?:c|cpp|h|hpp):\d+", "", text)
     text = re.sub(r"^(?:failed to initialize rcl|Failed to parse ROS arguments): ", "", text)
-    if "ROS_DOMAIN_ID" in text:
-        return f"ROS_DOMAIN_ID is '{os.environ.get('ROS_DOMAIN_ID', '')}', which is no number from 0 to 232: set one."
     return text.rstrip(". ") + "." if text else type(error).__name__
+
+
+def wrong_domain() -> str:
+    """Return what is wrong with ROS_DOMAIN_ID, "" when nothing is. rcl takes -1 for 0, and Fast DDS fails above 232."""
+    domain = os.environ.get("ROS_DOMAIN_ID") or "0"
+    if domain.isdecimal() and int(domain) <= 232:
+        return ""
+    return f"ROS_DOMAIN_ID is '{domain}', which is no number from 0 to 232"
 
 
 def log_folder() -> Path:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from emo_llama_ros.errors import EmoError
 from emo_llama_ros.findings import Finding, Level
 from emo_llama_ros.options import Options
+from emo_llama_ros.ros.environment import wrong_domain
 from emo_llama_ros.ros.shared_files import PACKAGE, shared_file
 from emo_llama_ros.ros.transport import missing_middleware, use_shipped_profile
 
@@ -25,15 +26,14 @@ _START = "import rclpy; rclpy.init(args=['--ros-args', '--disable-external-lib-l
 
 def ros_findings(options: Options, seconds: float = 2.0) -> Iterator[Finding]:
     """Look at ROS, and listen to the graph for `seconds`. What fails is a finding, and the others follow."""
-    domain = os.environ.get("ROS_DOMAIN_ID", "0")
     distribution = os.environ.get("ROS_DISTRO") or "from wheels"
-    if domain.isdecimal() and int(domain) <= 232:
-        yield Finding(Level.OK, "ROS 2", f"{distribution}, domain {domain}")
+    problem = wrong_domain()
+    if not problem:
+        yield Finding(Level.OK, "ROS 2", f"{distribution}, domain {os.environ.get('ROS_DOMAIN_ID') or '0'}")
     else:
         yield Finding(
-            Level.FAIL, "ROS 2", f"{distribution}, but ROS_DOMAIN_ID is '{domain}', no number from 0 to 232",
-            "set it to the robot's domain, or unset it",
-        )  # fmt: skip
+            Level.FAIL, "ROS 2", f"{distribution}, but {problem}", "set it to the robot's domain, or unset it"
+        )
         os.environ.pop("ROS_DOMAIN_ID")  # so that what follows can be looked at
     yield _installation()
     yield _launch()

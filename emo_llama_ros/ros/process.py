@@ -17,7 +17,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from emo_llama_ros.errors import EmoError
-from emo_llama_ros.ros.environment import can_be_written, log_folder, one_sentence
+from emo_llama_ros.ros.environment import can_be_written, log_folder, one_sentence, wrong_domain
 from emo_llama_ros.ros.executor import GuardedExecutor
 from emo_llama_ros.ros.node import EmoLlamaNode
 from emo_llama_ros.ros.transport import keep_image_memory, use_shipped_profile
@@ -69,7 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def init_ros(arguments: Sequence[str] = (), context: rclpy.Context | None = None) -> None:
-    """Start rclpy without its signal handlers, and without log files where there is no folder for them."""
+    """Start rclpy without its signal handlers, and without log files where there is no folder for them.
+
+    Raises EmoError when ROS_DOMAIN_ID is no domain.
+    """
+    if problem := wrong_domain():
+        raise EmoError(f"{problem}: set one.")
     arguments = list(arguments)
     folder = log_folder()
     if not can_be_written(folder):

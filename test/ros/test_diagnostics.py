@@ -183,6 +183,17 @@ def test_levels_follow_the_share_of_frames_that_were_dropped_lately(judged, drop
         assert word in verdict.message
 
 
+@pytest.mark.parametrize(("state", "level"), [(EngineState.LOADING, OK), (EngineState.READY, WARN)])
+def test_frames_that_are_missed_while_the_model_loads_are_no_warning(state, level):
+    from emo_llama_ros.ros.diagnostics import NodeReport, judge_estimates
+    from emo_llama_ros.ros.verdicts import EngineWindow
+
+    window = EngineWindow(10.0)
+    window.add(EngineStats(state=state), 100.0)
+    stats = EngineStats(state=state, received=100, drops={"busy": 100})
+    assert judge_estimates(stats, window.add(stats, 105.0), NodeReport("active", 0), Options()).verdict.level == level
+
+
 def test_what_has_passed_is_forgotten(judged):
     once = {"received": 300, "used": 200, "drops": {"bad_image": 100}, "last_bad_image": "It is cut off."}
     assert judged(once, {**once, "received": 400, "used": 300}).level == OK

@@ -222,6 +222,8 @@ def test_what_cannot_run_ends_with_a_sentence_and_code_1(node, setting, words):
     ("environment", "words"),
     [
         ({"ROS_DOMAIN_ID": "abc"}, ["ROS_DOMAIN_ID is 'abc'", "no number"]),
+        ({"ROS_DOMAIN_ID": "-1"}, ["ROS_DOMAIN_ID is '-1'", "no number"]),
+        ({"ROS_DOMAIN_ID": "999"}, ["ROS_DOMAIN_ID is '999'", "no number"]),
         ({"RMW_IMPLEMENTATION": "rmw_none_cpp"}, ["rmw_none_cpp", "not installed", "unset RMW_IMPLEMENTATION"]),
     ],
 )
