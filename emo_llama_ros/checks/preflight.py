@@ -9,6 +9,7 @@ from pathlib import Path
 
 from emo_llama_ros import calibration
 from emo_llama_ros.backends.registry import declaration
+from emo_llama_ros.checks.extras import require_for
 from emo_llama_ros.errors import BadParameter, MissingDependency, MissingModel
 from emo_llama_ros.install.fetch import MODEL_WHEELS, model_file
 from emo_llama_ros.options import Options
@@ -17,9 +18,10 @@ _RESTRICTED_CONTEXTS = ("workplace", "education")
 
 
 def check_ready(options: Options) -> None:
-    """Raise BadParameter or MissingModel with one sentence when the options cannot or must not be run."""
+    """Raise BadParameter, MissingDependency or MissingModel in one sentence when the options cannot or must not run."""
     check_context(options)
     check_converter(options)
+    require_for(options)
     check_files(options)
 
 

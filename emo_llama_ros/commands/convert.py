@@ -34,6 +34,9 @@ def convert(
     """Write a checkpoint as one folder with weights, tokenizers, labels, prompts' version and checksums."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from emo_llama_ros.checks.extras import require
+
+    require("Converting", "model", *(["quantized"] if quantize in ("nf4", "int8") else []))
     from emo_llama_ros.model.configuration import EmoLlamaConfig
     from emo_llama_ros.model.convert import convert as convert_checkpoint
     from emo_llama_ros.model.memory import gigabytes

@@ -72,13 +72,18 @@ def conversation(
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
+    from emo_llama_ros.checks.extras import require
     from emo_llama_ros.data.conversations import Progress, failures_path, write_conversations
     from emo_llama_ros.data.datasets import LeftOut, open_dataset, spread
 
+    endpoint: Writer | None = None
+    if not local:  # what it lacks shows before a data set is read, which takes a while
+        require("Writing conversations", "endpoint", instead="give --local")
+        endpoint = _endpoint(base_url, model, timeout, retries)
     opened, left_out = open_dataset(data, dataset), LeftOut()
     samples = spread(list(opened.read(data, split, fold, left_out)), limit)
     _tell(left_out)
-    writer = _measured_writer(opened) if local else _endpoint(base_url, model, timeout, retries)
+    writer = endpoint or _measured_writer(opened)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                TextColumn("{task.fields[figures]}"))  # fmt: skip
     with Bar(*columns) as bar:

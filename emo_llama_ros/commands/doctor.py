@@ -40,6 +40,9 @@ def doctor(
 
     options = Options().with_values(dict(parse(setting) for setting in settings or ()))
     if model is not None:
+        from emo_llama_ros.checks.extras import require
+
+        require("Looking into a checkpoint", "model")
         from emo_llama_ros.model.inspection import model_report
 
         for finding in model_report(model, options.device, options.quantization, options.dtype):

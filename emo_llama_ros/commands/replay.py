@@ -25,12 +25,14 @@ def replay(
     rate: Annotated[float | None, typer.Option(help="Pace of --live; 2 is twice as fast.", min=0.01, max=100.0)] = None,
 ) -> None:
     """Read a rosbag2 offline: the same bag gives the same output, and nothing is dropped."""
+    from emo_llama_ros.checks.extras import require_for
     from emo_llama_ros.options import Options, parse
 
     values = dict(parse(setting) for setting in settings or ())
     if backend is not None:
         values["backend"] = backend
     options = Options().with_values(values)
+    require_for(options)
     if live:
         for name in ("image_topic", "image_transport"):
             if name in values:

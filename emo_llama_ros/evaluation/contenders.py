@@ -6,14 +6,14 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 from emo_llama_ros.backends.expression import DECLARATION as EXPRESSION
 from emo_llama_ros.backends.registry import declaration, make_backend
+from emo_llama_ros.checks.extras import require, require_for
 from emo_llama_ros.checks.preflight import check_files
 from emo_llama_ros.data.datasets.clip_source import Faces, face_finder
-from emo_llama_ros.errors import BadParameter, MissingDependency
+from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.evaluation.evaluate import Entrant
 from emo_llama_ros.faces.face import FaceAnalyzer
 from emo_llama_ros.images.files import shown
@@ -79,11 +79,9 @@ def check_contenders(made: Sequence[Contender]) -> None:
     """Raise MissingDependency or MissingModel, naming what is missing, before any work is done."""
     if not made:
         raise BadParameter("Name at least one backend to evaluate.")
-    if find_spec("sklearn") is None:
-        raise MissingDependency("Evaluation needs scikit-learn: pip install 'emo_llama_ros[train]'.")
+    require("Evaluation", "metrics")
     for contender in made:
-        if contender.options.expression_model and find_spec("onnxruntime") is None:
-            raise MissingDependency("ONNX classifiers need onnxruntime: pip install onnxruntime.")
+        require_for(contender.options)
         if FOLD not in contender.options.model_path:
             check_files(contender.options)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from emo_llama_ros.checks.extras import require
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.training.recipe import load_recipe, read_yaml
 
@@ -14,8 +15,9 @@ def start(path: Path, output: Path | None = None, *, data: str = "", smoke: bool
     """Train what the recipe at `path` describes and return a sentence about where the result lies.
 
     Recipes with `kind: eyes` train emo-eyes on `data`, all others a language model. Raise BadParameter for a recipe
-    that contradicts itself, or for data where the recipe names its own.
+    that contradicts itself, or for data where the recipe names its own; MissingDependency without the extras.
     """
+    require("Training", "model", "metrics")
     raw = read_yaml(path)
     # The runs import torch and transformers, which takes seconds: after the recipe is known to be one.
     if isinstance(raw, dict) and raw.get("kind") == EYES:

@@ -165,12 +165,14 @@ def test_an_onnx_classifier_is_named_with_its_labels_or_found_beside_them(text, 
 
 
 def test_what_is_missing_is_named_before_anything_is_computed(made, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(contenders_module, "find_spec", lambda name: None if name == "sklearn" else True)
-    with pytest.raises(MissingDependency, match=r"scikit-learn: pip install 'emo_llama_ros\[train\]'"):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "sklearn" else True)
+    with pytest.raises(
+        MissingDependency, match=r"scikit-learn, not installed here: pip install 'emo_llama_ros\[train\]'"
+    ):
         run_study(study(data, tmp_path / "out"))
-    monkeypatch.setattr(contenders_module, "find_spec", lambda name: None if name == "onnxruntime" else True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxruntime" else True)
     onnx = Contender("net", Options().with_values({"backend": "expression", "expression_model": "net.onnx"}))
-    with pytest.raises(MissingDependency, match=r"onnxruntime: pip install 'emo_llama_ros\[onnx\]'"):
+    with pytest.raises(MissingDependency, match=r"onnxruntime, not installed here: pip install onnxruntime"):
         run_study(replace(study(data, tmp_path / "out"), contenders=(onnx,)))
     monkeypatch.undo()
     with pytest.raises(MissingModel, match=r"net\.onnx"):
