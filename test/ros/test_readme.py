@@ -80,19 +80,9 @@ def test_the_parameters_named_exist_with_the_default_that_is_told(readme):
             ), parameter
 
 
-def test_the_launch_arguments_are_those_of_the_launch_file(readme, repository):
-    told = readme.split("\n## Launch\n")[1].split("\n## ")[0]
-    launch_file = (repository / "launch" / "emo.launch.py").read_text()
-    declared = set(re.findall(r'DeclareLaunchArgument\(\s*"(\w+)"', launch_file))
-    declared |= set(re.findall(r'^    "(\w+)":', launch_file, re.MULTILINE))
-    assert set(re.findall(r"`(\w+)`", told)) >= declared
+def test_how_the_node_can_be_launched_is_told_in_full(readme):
+    from emo_llama_ros.ros.launch_arguments import LAUNCH_ONLY, START
 
-
-def test_every_subcommand_that_is_shown_exists(readme):
-    from emo_llama_ros.cli import app
-
-    commands = {c.name or c.callback.__name__ for c in app.registered_commands}
-    commands |= {group.name for group in app.registered_groups}
-    shown = set(re.findall(r"(?m)^(?:\$ )?emo_llama (\w+)", readme)) | set(re.findall(r"`emo_llama (\w+)", readme))
-    assert {"fetch", "doctor", "run", "replay"} <= shown
-    assert shown <= commands
+    told = readme.split("\n## Lifecycle and launch\n")[1].split("\n## ")[0]
+    beside_parameters = told.split("--show-args")[1]
+    assert set(re.findall(r"`(\w+)`", beside_parameters)) == {argument.name for argument in (*START, *LAUNCH_ONLY)}
