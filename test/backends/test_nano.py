@@ -42,7 +42,8 @@ def clips_of(analyzer, media):
     made = {}
 
     def make(name, **values):
-        if (name, *values.items()) not in made:
+        key = (name, *values.items())
+        if key not in made:
             perception, clips = Perception(Options(seed=1, **values), analyzer), []
             video = cv2.VideoCapture(str(media(name)))
             step_ns = round(1e9 / video.get(cv2.CAP_PROP_FPS))
@@ -51,8 +52,8 @@ def clips_of(analyzer, media):
                 rgb = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
                 clips += perception.observe(Frame(number * step_ns, "camera", rgb)).due
                 number += 1
-            made[name, *values.items()] = clips
-        return made[name, *values.items()]
+            made[key] = clips
+        return made[key]
 
     return make
 
