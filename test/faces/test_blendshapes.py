@@ -58,10 +58,16 @@ def test_eyes_shut_in_tears_are_closed_and_open_ones_are_not(faces_of) -> None:
     assert min(m["eyeBlink"] for m in shut) > 0.6 > 0.2 > max(m["eyeBlink"] for m in open_)
 
 
-def test_a_mirrored_picture_has_the_same_scores_and_opening(analyzer, picture) -> None:
-    rgb = picture("0-f1-su-ph.jpg")
+@pytest.mark.parametrize("name", ["0-f1-su-ph.jpg", "0-f15-hao-ph.jpg", "15-f13-anc-ph.jpg", "single_face.jpg"])
+def test_a_mirrored_picture_has_the_same_scores_and_opening(analyzer, picture, name) -> None:
+    """As far as the network is steady: another crop of the same face moves a single score by up to 0.1, all of them by
+    0.01 to 0.02 on average. Two faces with the same display are 0.05 apart on average, with different ones 0.15 and
+    more.
+    """
+    rgb = picture(name)
 
     one, other = (analyzer.analyze(image)[0].measures for image in (rgb, np.ascontiguousarray(rgb[:, ::-1])))
+    apart = [abs(one[score] - other[score]) for score in (*SCORES, "eye_opening")]
 
-    for name in (*SCORES, "eye_opening"):
-        assert one[name] == pytest.approx(other[name], abs=0.1), name
+    assert np.mean(apart) < 0.03
+    assert max(apart) < 0.15
