@@ -1,20 +1,27 @@
 """Measure what the quality flags are worth: `python benchmarks/quality.py --faces NPZ [--count 150]`.
 
-Labelled faces (FER+ with its votes, PublicTest or, to choose thresholds, Training) are damaged in one way at a time.
-For every measure of `faces.quality`: how well it foretells that the expression network is wrong (AUROC over the
-undamaged faces and those with the damage it is meant for), and for every flag the accuracy on faces with and without
-it. `turned` uses the poses that the faces have; yaw is not simulated. Faces that are not found are counted apart. The
-last line is JSON. Run it again whenever the expression network changes.
+Labelled faces (FER+ with its votes, PublicTest or, to choose thresholds, Training) are damaged in one way at a time:
+each in every kind, at one of its levels. `--minutes` ends it early, with what was read by then. For every measure of
+`faces.quality`: how well it foretells that the expression network is wrong (AUROC over the undamaged faces and those
+with the damage it is meant for), and for every flag the accuracy on faces with and without it. `turned` uses the poses
+that the faces have; yaw is not simulated. Faces that are not found are counted apart. The last line is JSON. Run it
+again whenever the expression network changes.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
+import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
+from itertools import repeat
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -57,11 +64,18 @@ def main() -> None:
     parser.add_argument("--faces", required=True, type=Path, help="npz with images, votes, majority and split")
     parser.add_argument("--count", type=int, default=150, help="how many faces")
     parser.add_argument("--split", choices=("training", "publictest"), default="publictest")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no face after so long")
+    parser.add_argument("--rows", type=Path, help="where to write every reading, one JSON object a line")
     arguments = parser.parse_args()
-    cv2.setNumThreads(1)
-    rows = read_all(*labelled(arguments.faces, arguments.split, arguments.count))
+    rows = read_all(*labelled(arguments.faces, arguments.split, arguments.count), arguments.minutes)
+    if arguments.rows:
+        arguments.rows.write_text("\n".join(json.dumps(row, default=_plain) for row in rows) + "\n", encoding="utf-8")
     result = {"faces": len({row["face"] for row in rows}), **of_damage(rows), **of_measures(rows), **of_flags(rows)}
     print(json.dumps(result))
+
+
+def _plain(value: object) -> object:
+    return value.value if isinstance(value, QualityFlaw) else float(value)  # type: ignore[arg-type]
 
 
 def labelled(path: Path, split: str, count: int) -> tuple[np.ndarray, list[str]]:
@@ -74,25 +88,47 @@ def labelled(path: Path, split: str, count: int) -> tuple[np.ndarray, list[str]]
     chosen = [
         random.permutation(np.flatnonzero(wanted & (label == names.index(name))))[:each] for name in RAF_DB.labels
     ]
-    rows = np.concatenate(chosen)
+    # Round the labels, so that the first ones are balanced too.
+    rows = np.array([row for turn in itertools.zip_longest(*chosen) for row in turn if row is not None])
     return data["images"][rows], [names[label[row]] for row in rows]
 
 
-def read_all(images: np.ndarray, labels: list[str]) -> list[dict[str, object]]:
-    """Return one row for each face and damage."""
+def read_all(images: np.ndarray, labels: list[str], minutes: float) -> list[dict[str, object]]:
+    """Return one row for each face and each damage that it gets, on all cores; no new face after so many minutes."""
+    end = time.time() + 60 * minutes
+    jobs = os.cpu_count() or 1
+    parts = [range(first, len(labels), jobs) for first in range(jobs)]
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        return list(
+            itertools.chain.from_iterable(pool.map(_read_part, parts, repeat(images), repeat(labels), repeat(end)))
+        )
+
+
+def _read_part(numbers: range, images: np.ndarray, labels: list[str], end: float) -> list[dict[str, object]]:
+    cv2.setNumThreads(1)
     analyzer = EmbeddedAnalyzer(Options())
     rows: list[dict[str, object]] = []
-    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+    for number in itertools.takewhile(lambda _: time.time() < end, numbers):
+        image, label = images[number], labels[number]
         large = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
         rgb = np.ascontiguousarray(cv2.copyMakeBorder(cv2.cvtColor(large, cv2.COLOR_GRAY2RGB), *4 * [48], 1))
         found = analyzer.find(rgb)
         if not found:
             continue
-        for damage, degrade in DAMAGES.items():
+        for damage in _of_face(number):
+            degrade = DAMAGES[damage]
             random = np.random.default_rng([number, 1])
             picture, matrix = degrade(rgb, found[0], random)
             rows.append(_row(analyzer, picture, _moved(found[0], matrix), label) | {"face": number, "damage": damage})
     return rows
+
+
+def _of_face(number: int) -> list[str]:
+    """Return the damages of a face: none, and of every kind one level, which goes round from face to face."""
+    kinds: dict[str, list[str]] = {}
+    for damage in DAMAGES:
+        kinds.setdefault(damage.split()[0], []).append(damage)
+    return [levels[number % len(levels)] for levels in kinds.values()]
 
 
 def _row(analyzer: EmbeddedAnalyzer, rgb: RgbImage, known: Face, label: str) -> dict[str, object]:
