@@ -6,7 +6,7 @@ whole frames of several kinds. CPU time is less disturbed by other programs than
 face in a 640 × 480 frame, a person followed for a second at 10 Hz, the search alone, the expression network with all
 its views; with labelled faces (FER+), the share in which no face is found, of tight pictures and with a margin.
 `--quality`: how many faces are found, and how many keep their label, when the media are made smaller, blurred, darker
-or tilted; the thresholds of `faces.quality` were read off this table. The last line is JSON.
+or tilted; the thresholds of `faces.quality` come from `quality.py`. The last line is JSON.
 Needs `emo_llama fetch --media`.
 """
 

@@ -20,7 +20,7 @@ INSIDE = 0.75
 """Share of a box inside another from which it is a part of that face."""
 MESH_ZOOMS = (1.0, 1.25)
 """Where a detection gives no mesh, the mesh is tried once more in a larger region: detectors take a face that reaches
-over the border for smaller than it is. On 500 FER+ faces that brings back a quarter of those without a mesh."""
+over the border for smaller than it is. On 500 FER+ faces that brought back 5 of the 22 without a mesh."""
 
 
 def make(options: Options) -> FaceAnalyzer:
