@@ -2,7 +2,8 @@
 
 The numbers below were measured by `benchmarks/quality.py` on 98 labelled faces of FER+'s Training split, undamaged and
 damaged in one way at a time: "right" is the share of faces whose display the expression network reads as the majority
-of people does. Of undamaged faces .80 are. It prints the same for every measure and flag on other faces.
+of people does. Of undamaged faces .80 are; the network was trained on faces of this split. Faces too damaged to be
+found are not counted.
 """
 
 from __future__ import annotations
