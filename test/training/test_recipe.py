@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from emo_llama_ros.errors import BadParameter
-from emo_llama_ros.training.recipe import LANGUAGE_MODEL_LINEARS, load_recipe
+from emo_llama_ros.training.recipe import LANGUAGE_MODEL_LINEARS, load_recipe, read_yaml
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "config" / "train").glob("*.yaml"))
+OF_LANGUAGE_MODELS = [path for path in SHIPPED if "kind" not in read_yaml(path)]
 SMALL = """
 name: small
 output: runs/small
@@ -28,7 +29,11 @@ def recipe(tmp_path):
     return load
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_recipes_of_language_models_and_of_emo_eyes_are_shipped():
+    assert {path.stem for path in SHIPPED} - {path.stem for path in OF_LANGUAGE_MODELS} == {"eyes"}
+
+
+@pytest.mark.parametrize("path", OF_LANGUAGE_MODELS, ids=lambda path: path.stem)
 def test_every_shipped_recipe_loads(path):
     loaded = load_recipe(path)
     assert loaded.path == path
