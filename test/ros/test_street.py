@@ -143,8 +143,10 @@ def test_bad_raw_images_are_counted_and_good_ones_still_answered(corner, fetched
             return node._engine.stats().drops.get("bad_image", 0) >= number
 
         corner.until(counted, f"fault {number} to be counted")
-    status = corner.until(lambda: (s := diagnostics("estimates")) and s[0] == b"\x01" and s, "the warning")
-    assert status[2]["last bad image"] == status[1]
+    # Every frame of the window is bad, so that it is an error, with the newest reason.
+    status = corner.until(lambda: (s := diagnostics("estimates")) and s[0] == b"\x02" and s, "the error")
+    assert "endianness flag 7" in status[2]["last bad image"]
+    assert status[2]["last bad image"] in status[1]
 
     def used():
         camera.publish(corner.image())
