@@ -21,6 +21,8 @@ from emo_llama_ros.options import Options
 from emo_llama_ros.training.synthetic import dialogue
 from emo_llama_ros.training.synthetic.recordings import HELD_OUT, SOURCES
 
+PICTURE = cv2.imencode(".png", np.zeros((2, 2), np.uint8))[1].tobytes()
+
 
 @pytest.fixture(scope="module")
 def script(repository):
@@ -58,7 +60,7 @@ def test_every_held_out_medium_is_measured_and_nothing_that_trains_counts_as_hel
 def test_a_folder_or_the_first_letters_of_a_file_name_the_label(clips, tmp_path):
     for name in ("joy/a.jpg", "angry.jpg", "surprised_2.png", "sad3.jpg", "amy1.png", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
+        (tmp_path / name).write_bytes(b"names" if name.endswith(".txt") else PICTURE)
     said = []
     found = {path.name: label for path, label in clips.labelled_pictures(tmp_path, said.append)}
     assert found == {"a.jpg": "happiness", "angry.jpg": "anger", "surprised_2.png": "surprise", "sad3.jpg": "sadness"}
@@ -66,7 +68,7 @@ def test_a_folder_or_the_first_letters_of_a_file_name_the_label(clips, tmp_path)
 
 
 def test_a_folder_without_labels_is_refused_with_the_labels(clips, tmp_path):
-    (tmp_path / "amy1.png").write_bytes(b"")
+    (tmp_path / "amy1.png").write_bytes(PICTURE)
     with pytest.raises(BadData, match="surprise, fear, disgust"):
         clips.labelled_pictures(tmp_path)
 
