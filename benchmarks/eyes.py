@@ -43,6 +43,7 @@ from emo_llama_ros.faces.make import make_analyzer
 from emo_llama_ros.install.fetch import earlier_file
 from emo_llama_ros.labels import FERPLUS, RAF_DB
 from emo_llama_ros.options import Options
+from emo_llama_ros.training.eyes.targets import disagreement_of
 
 SEVEN = [FERPLUS.labels.index(label) for label in RAF_DB.labels]
 NEIGHBOURS = (-0.2, -0.1, 0.1, 0.2)
@@ -101,7 +102,7 @@ def main() -> None:
         figures[way] = scored[f"emo-eyes, {point:+.1f} (shipped)"] | {
             f"base_{key}": value for key, value in scored["mini-Xception (before)"].items()
         }
-    known = np.corrcoef(ours.disagreement, entropy(faces.votes[:, : len(FERPLUS.labels)]))[0, 1]
+    known = np.corrcoef(ours.disagreement, disagreement_of(faces.votes[:, : len(FERPLUS.labels)]))[0, 1]
     weight = (FOLDER / NETWORK_FILE).stat().st_size
     node, lying = figures["as the node sees them"], figures["as they lie"]
     console.print(
@@ -182,12 +183,6 @@ def scores(result: Result, faces: VotedFaces) -> dict[str, float]:
         "Brier": votes.brier, "KL": votes.kl, **dict(zip(RAF_DB.labels, recalls.tolist(), strict=True)),
     }  # fmt: skip
     return {name: round(float(value), 4) for name, value in values.items()} | {"ms": result.ms}
-
-
-def entropy(votes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """Return the entropy of votes (N, C), (N,) nats."""
-    shares = votes / votes.sum(1, keepdims=True)
-    return np.asarray(-(shares * np.log(np.where(shares > 0, shares, 1))).sum(1))
 
 
 def tabled(rows: dict[str, dict[str, float]], title: str) -> Table:

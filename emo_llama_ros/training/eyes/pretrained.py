@@ -16,7 +16,6 @@ from torch import Tensor
 from emo_llama_ros.errors import BadCheckpoint
 from emo_llama_ros.training.eyes.network import EmoEyes, convolutions, set_norms
 
-WEIGHTS_FILE = "dlib_face_recognition_resnet_model_v1.dat"
 GREY_DEVIATION = 60.0
 """Typical deviation of a face's grey values: our pictures have deviation 1, dlib's are grey values over 256."""
 _TENSOR_VERSION = 2
