@@ -25,7 +25,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Measure this source tree, not an installed copy.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from mini_xception import NETWORK_FILE as EARLIER_FILE
@@ -36,19 +35,18 @@ from rich.table import Table
 from emo_llama_ros.data.datasets.clip_source import whole_axes
 from emo_llama_ros.data.ferplus import VotedFaces, read_voted_faces
 from emo_llama_ros.evaluation.metrics import calibration_of, confusion_of, vote_scores, war_uar
-from emo_llama_ros.faces.alignment import FaceAxes, mesh_axes
+from emo_llama_ros.faces.alignment import FaceAxes
 from emo_llama_ros.faces.emo_eyes import FOLDER, NETWORK_FILE, EmoEyes
 from emo_llama_ros.faces.expression import ExpressionReader, Reading
 from emo_llama_ros.faces.make import make_analyzer
 from emo_llama_ros.install.fetch import earlier_file
 from emo_llama_ros.labels import FERPLUS, RAF_DB
 from emo_llama_ros.options import Options
+from emo_llama_ros.training.eyes.framing import enlarged, found_axes
 from emo_llama_ros.training.eyes.targets import disagreement_of
 
 SEVEN = [FERPLUS.labels.index(label) for label in RAF_DB.labels]
 NEIGHBOURS = (-0.2, -0.1, 0.1, 0.2)
-ENLARGED = 240
-"""Pixels per side in which faces are looked for, as in a camera's image."""
 
 Grey = npt.NDArray[np.uint8]
 
@@ -136,12 +134,11 @@ def as_found(faces: VotedFaces) -> Seen:
     analyzer = make_analyzer(Options())
     pictures, axes, found = [], [], 0
     for image in faces.images:
-        grey = np.asarray(cv2.resize(image, (ENLARGED, ENLARGED), interpolation=cv2.INTER_CUBIC), np.uint8)
-        there = analyzer.find(np.ascontiguousarray(np.repeat(grey[:, :, None], 3, axis=2)))
-        mesh = there[0].landmarks if there else None
+        grey = enlarged(image)
+        there = found_axes(grey, analyzer)
         pictures.append(grey)
-        axes.append(whole_axes(*grey.shape) if mesh is None else mesh_axes(mesh))
-        found += mesh is not None
+        axes.append(whole_axes(*grey.shape) if there is None else there)
+        found += there is not None
     return Seen(pictures, axes, found / len(faces))
 
 

@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -32,13 +31,12 @@ from emo_llama_ros.labels import FERPLUS, RAF_DB
 from emo_llama_ros.model.checkpoint import CALIBRATION, NANO, write_checksums
 from emo_llama_ros.options import Options
 from emo_llama_ros.perception.clips import Clip
+from emo_llama_ros.training.eyes.framing import enlarged
 from emo_llama_ros.training.eyes.operating_point import counted_shares
 from emo_llama_ros.training.eyes.targets import split_training
 
 FloatArray = npt.NDArray[np.float64]
 
-SIDE = 240
-"""Pixels to which FER's 48 are enlarged, so that faces are found as in a camera's image."""
 _SEVEN = [FERPLUS.labels.index(label) for label in RAF_DB.labels]
 
 
@@ -104,8 +102,7 @@ def _clips(faces: VotedFaces, options: Options) -> tuple[list[Clip], npt.NDArray
 def _found(faces: VotedFaces, options: Options) -> Iterator[tuple[int, Clip]]:
     analyzer = make_analyzer(options)
     for place, image in enumerate(faces.images):
-        large = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
-        rgb = np.ascontiguousarray(np.repeat(large[:, :, None], 3, axis=2))
+        rgb = np.ascontiguousarray(np.repeat(enlarged(image)[:, :, None], 3, axis=2))
         clip = clip_of([Frame(0, "", rgb)], str(place), Faces.PAD, analyzer, options)
         if clip is not None:
             yield place, clip

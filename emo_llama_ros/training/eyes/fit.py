@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +45,29 @@ class Learner(nn.Module):
         self.register_buffer("_adjustment", recipe.objective.prior_exponent * prior.log(), persistent=False)
 
     def forward(self, images: Tensor, shares: Tensor, disagreement: Tensor) -> dict[str, Tensor]:
-        """Return the loss of pictures (N, 48, 48) uint8 with shares (N, 8) and disagreement (N,)."""
-        pictures = augmented(images, self._size, self._how).contiguous(memory_format=torch.channels_last)
+        """Return the loss of faces (N, K, 48, 48) uint8 with shares (N, 8) and disagreement (N,).
+
+        One of a face's K pictures is taken at random.
+        """
+        pictures = augmented(_one_of(images), self._size, self._how).contiguous(memory_format=torch.channels_last)
         logits, doubt, _, _ = self.network(pictures)
         display_loss = -(shares * (logits + self._adjustment).log_softmax(1)).sum(1).mean()
         doubt_loss = F.binary_cross_entropy_with_logits(doubt, disagreement)
         return {"loss": display_loss + self._disagreement * doubt_loss}
 
 
-class VotedItems(Dataset[dict[str, Tensor]]):
-    """Faces with their targets."""
+def _one_of(images: Tensor) -> Tensor:
+    if images.shape[1] == 1:
+        return images[:, 0]
+    taken = torch.randint(images.shape[1], (len(images),), device=images.device)
+    return images[torch.arange(len(images), device=images.device), taken]
 
-    def __init__(self, faces: VotedFaces, targets: Targets) -> None:
-        self._images = torch.from_numpy(faces.images)
+
+class VotedItems(Dataset[dict[str, Tensor]]):
+    """Faces, each in K pictures (N, K, 48, 48) uint8, with their targets."""
+
+    def __init__(self, images: npt.NDArray[np.uint8], targets: Targets) -> None:
+        self._images = torch.from_numpy(images)
         self._shares = torch.from_numpy(targets.shares)
         self._disagreement = torch.from_numpy(targets.disagreement)
 
@@ -121,38 +133,62 @@ class _EyesTrainer(Trainer):
         super()._save(output_dir, {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()})
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One run of the trainer."""
+
+    name: str
+    """What the log calls it."""
+    checkpoints: str
+    """Folder of its checkpoints in the run's output."""
+    training: Mapping[str, Any]
+    """Fields of TrainingArguments."""
+    balance: float
+    """Displays are drawn by their frequency to the power of 1 - balance."""
+
+
+def stages(recipe: EyesRecipe, smoke: bool) -> list[Stage]:
+    """Return the runs of a recipe: on faces as they lie, and then, where the recipe has it, on both framings."""
+    changes = dict(recipe.smoke) if smoke else {}
+    first = Stage(recipe.name, CHECKPOINTS, dict(recipe.training) | changes, recipe.faces.balance)
+    if not recipe.finetuning:
+        return [first]
+    both = dict(recipe.training) | dict(recipe.finetuning) | changes
+    return [first, Stage(f"{recipe.name}, both framings", f"{CHECKPOINTS}_2", both, recipe.finetuning_balance)]
+
+
 def fit(
     network: EmoEyes,
     recipe: EyesRecipe,
-    faces: VotedFaces,
+    stage: Stage,
+    images: npt.NDArray[np.uint8],
     targets: Targets,
     held_out: VotedFaces,
     output: Path,
     size: int,
     *,
-    smoke: bool,
     resume: bool,
 ) -> EmoEyes:
-    """Train `network` in place on `faces` and return the average of its weights.
+    """Train `network` in place on faces in K pictures each, `images` (N, K, 48, 48), and return its average.
 
-    Checkpoints go to `output`/checkpoints, the log to `output`/log.jsonl; `resume` goes on from the newest checkpoint.
-    Raise BadParameter when there is none, or when the recipe sets what TrainingArguments does not have.
+    Checkpoints go to the stage's folder in `output`, the log to `output`/log.jsonl; `resume` goes on from the newest
+    checkpoint. Raise BadParameter when there is none, or when the stage sets what TrainingArguments does not have.
     """
-    arguments = _arguments(recipe, output / CHECKPOINTS, smoke)
+    arguments = _arguments(recipe, stage, output / stage.checkpoints)
     prior = torch.from_numpy(targets.shares.mean(0)).clamp(min=1e-4)
     learner = Learner(network.to(memory_format=torch.channels_last), size, recipe, prior)  # type: ignore[call-overload]
     average = Average(network, recipe.ema_decay, size, held_out)
     trainer = _EyesTrainer(
         model=learner,
         args=arguments,
-        train_dataset=VotedItems(faces, targets),
+        train_dataset=VotedItems(images, targets),
         optimizers=(_optimizer(learner, arguments), None),
-        callbacks=[ProgressBar(recipe.name), JsonLog(output / LOG_NAME, recipe.name), average],
-        sampler=BalancedSampler(_weights(targets, recipe.faces.balance), recipe.seed),
+        callbacks=[ProgressBar(stage.name), JsonLog(output / LOG_NAME, stage.name), average],
+        sampler=BalancedSampler(_weights(targets, stage.balance), recipe.seed),
     )
     trainer.remove_callback(PrinterCallback)
     average.trainer = trainer
-    folder = output / CHECKPOINTS
+    folder = output / stage.checkpoints
     checkpoint = get_last_checkpoint(str(folder)) if resume and folder.is_dir() else None
     if resume and checkpoint is None:
         raise BadParameter(f"There is no checkpoint in {folder} to resume from; start without --resume.")
@@ -197,7 +233,6 @@ def _optimizer(learner: Learner, arguments: TrainingArguments) -> torch.optim.Op
     return torch.optim.AdamW(groups, lr=arguments.learning_rate, betas=(arguments.adam_beta1, arguments.adam_beta2))
 
 
-def _arguments(recipe: EyesRecipe, folder: Path, smoke: bool) -> TrainingArguments:
-    values = dict(recipe.training) | (dict(recipe.smoke) if smoke else {})
+def _arguments(recipe: EyesRecipe, stage: Stage, folder: Path) -> TrainingArguments:
     ours = {"dataloader_num_workers": 0, "dataloader_drop_last": True, "label_names": [], "eval_strategy": "no"}
-    return training_arguments(recipe.name, values | ours, folder, recipe.seed)
+    return training_arguments(recipe.name, dict(stage.training) | ours, folder, recipe.seed)

@@ -62,7 +62,14 @@ class EyesRecipe:
     faces: Faces
     objective: Objective
     training: Mapping[str, Any]
-    """Fields of `transformers.TrainingArguments`, under their own names."""
+    """Fields of `transformers.TrainingArguments`, under their own names, of a run on faces as they lie in FER's
+    pictures."""
+    finetuning: Mapping[str, Any] = field(default_factory=dict)
+    """What a second run changes in `training`; none where it is empty. It goes on from the average of the first, and
+    sees each face at random as it lies or as the node finds and cuts it (`framing`)."""
+    finetuning_balance: float = 0.0
+    """`faces.balance` of the second run: drawing rare displays more often pays late in training (deferred
+    re-balancing, Cao et al., NeurIPS 2019)."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     ema_decay: float = 0.998
     """The published weights are the exponential moving average of the trained ones, with this decay a step."""

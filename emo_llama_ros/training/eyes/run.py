@@ -23,7 +23,8 @@ from emo_llama_ros.labels import FERPLUS
 from emo_llama_ros.training import progress
 from emo_llama_ros.training.eyes.augment import plain
 from emo_llama_ros.training.eyes.export import export
-from emo_llama_ros.training.eyes.fit import fit, predict
+from emo_llama_ros.training.eyes.fit import fit, predict, stages
+from emo_llama_ros.training.eyes.framing import framed_on_all_cores
 from emo_llama_ros.training.eyes.made_up import made_up_faces
 from emo_llama_ros.training.eyes.network import EmoEyes
 from emo_llama_ros.training.eyes.operating_point import OperatingPoint, choose, operating_points, prior_of
@@ -32,6 +33,7 @@ from emo_llama_ros.training.eyes.recipe import EyesRecipe
 from emo_llama_ros.training.eyes.targets import disagreement_of, make_targets, split_training, usable
 
 RESULT = "emo_eyes"
+FRAMED = "framed"
 _NORM_FACES = 2048
 
 
@@ -82,9 +84,17 @@ def train_eyes(
     if recipe.network.start == "trunk":
         pictures = plain(torch.from_numpy(training.images[:_NORM_FACES]), size)
         start_from_trunk(network, trunk_file(), pictures)
-    network = fit(network, recipe, training, targets, held_out, output, size, smoke=smoke, resume=resume)
+    first, *second = stages(recipe, smoke)
+    network = fit(network, recipe, first, training.images[:, None], targets, held_out, output, size, resume=resume)
+    way = "as they lie in FER's pictures"
+    if second:
+        held_out = _framed(held_out, output, smoke)
+        both = np.stack([training.images, _framed(training, output, smoke).images], axis=1)
+        go_on = resume and (output / second[0].checkpoints).is_dir()
+        network = fit(network, recipe, second[0], both, targets, held_out, output, size, resume=go_on)
+        way = "as the node finds and cuts them"
     folder = output / RESULT
-    chosen = publish(network, recipe, prior_of(targets.shares), held_out, folder, log)
+    chosen = publish(network, recipe, prior_of(targets.shares), held_out, way, folder, log)
     progress.plot(progress.read_log(log), output / progress.PLOT_NAME)
     return EyesResult(folder, log, output / progress.PLOT_NAME, chosen)
 
@@ -94,12 +104,14 @@ def publish(
     recipe: EyesRecipe,
     prior: npt.NDArray[np.float64],
     held_out: VotedFaces,
+    way: str,
     folder: Path,
     log: Path,
 ) -> OperatingPoint:
     """Choose the operating point on held-out faces, write all that the node needs to `folder`, and return the point.
 
-    `prior` (8,) is the displays' frequency in training. The log names the weights it belongs to, and travels with them.
+    `prior` (8,) is the displays' frequency in training; `way` says in words how the faces are framed. The log names the
+    weights it belongs to, and travels with them.
     """
     size = recipe.network.size
     logits, doubt = predict(network, held_out.images, size)
@@ -116,7 +128,7 @@ def publish(
         "prior": prior.round(6).tolist(),
         "operating_point": chosen.exponent,
         "points": [point.to_json() for point in points],
-        "measured_on": f"{int((held_out.majority >= 0).sum())} held-out faces of the Training split",
+        "measured_on": f"{int((held_out.majority >= 0).sum())} held-out faces of the Training split, {way}",
         "disagreement_correlation": _correlation(doubt, held_out),
     }
     _write_json(folder / MANIFEST, manifest)
@@ -134,6 +146,11 @@ def _faces(recipe: EyesRecipe, source: str) -> VotedFaces:
             "fer2013new.csv, the folders of pictures, or an .npz), or try the recipe on drawn faces with --smoke."
         )
     return read_voted_faces(path)
+
+
+def _framed(faces: VotedFaces, output: Path, smoke: bool) -> VotedFaces:
+    """Return faces as the node finds and cuts them; drawn ones, in which it would find none, as they lie."""
+    return faces if smoke else replace(faces, images=framed_on_all_cores(faces.images, output / FRAMED))
 
 
 def _header(recipe: EyesRecipe, training: VotedFaces, held_out: VotedFaces, smoke: bool) -> dict[str, Any]:

@@ -47,15 +47,16 @@ def test_a_smoke_run_makes_all_that_the_node_reads(made, recipe):
 
     assert reading.probabilities.sum() == pytest.approx(1, abs=1e-5)
     assert entries[0]["smoke"] is True
-    assert [e["step"] for e in entries if "loss" in e] == [2, 4]
+    assert [e["step"] for e in entries if "loss" in e] == [2, 4, 2, 4], "both runs"
     assert NETWORK_FILE in entries[-1]["weights"]
     assert made.plot.is_file()
 
 
-def test_a_resumed_run_ends_at_the_same_bits_as_an_uninterrupted_one(made, recipe, tmp_path):
+@pytest.mark.parametrize("lost", [("checkpoints/checkpoint-4", "checkpoints_2"), ("checkpoints_2/checkpoint-4",)])
+def test_a_resumed_run_ends_at_the_same_bits_as_an_uninterrupted_one(made, recipe, tmp_path, lost):
     stopped = shutil.copytree(made.log.parent, tmp_path / "stopped")
-    shutil.rmtree(stopped / "checkpoints" / "checkpoint-4")
-    shutil.rmtree(stopped / run.RESULT)
+    for folder in (*lost, run.RESULT):
+        shutil.rmtree(stopped / folder)
 
     resumed = run.train_eyes(recipe, output=stopped, smoke=True, resume=True, smoke_faces=FACES)
 
@@ -82,7 +83,7 @@ def test_the_exported_network_is_the_trained_one(tmp_path):
 def test_the_node_s_reading_of_a_picture_is_what_training_measured(made, recipe):
     eyes = EmoEyes(made.folder, operating_point=0.0)
     faces = made_up_faces(8, seed=9)
-    average = torch.load(made.log.parent / "checkpoints" / "checkpoint-4" / "average.pt", weights_only=True)
+    average = torch.load(made.log.parent / "checkpoints_2" / "checkpoint-4" / "average.pt", weights_only=True)
     network = Network(recipe.network.dropout)
     network.load_state_dict({k.removeprefix("module."): v for k, v in average.items() if k.startswith("module.")})
 
@@ -93,6 +94,17 @@ def test_the_node_s_reading_of_a_picture_is_what_training_measured(made, recipe)
     for image, shares in zip(faces.images, seven / seven.sum(1, keepdim=True), strict=True):
         seen = cut(image, Roi(23.5, 23.5, 48 * FRAME), recipe.network.size, repeat_edge=True)
         assert eyes.read_picture(seen).probabilities == pytest.approx(shares.numpy(), abs=0.02)
+
+
+def test_the_second_run_goes_on_from_the_average_of_the_first(made):
+    first, second = (
+        torch.load(made.log.parent / folder / f"checkpoint-{step}" / "average.pt", weights_only=True)
+        for folder, step in (("checkpoints", 4), ("checkpoints_2", 2))
+    )
+    kernels = [name for name, values in first.items() if values.ndim == 4]
+    moved = [float((second[name] - first[name]).norm() / first[name].norm()) for name in kernels]
+
+    assert 0 < max(moved) < 0.05
 
 
 def test_without_faces_the_recipe_says_what_to_name(repository, tmp_path):
