@@ -272,7 +272,8 @@ class ScriptedEngine:
 @pytest.fixture
 def scripted(monkeypatch):
     """A make_engine whose engines are kept in `scripted.made`; no model file is looked for."""
-    monkeypatch.setattr("emo_llama_ros.checks.preflight.check_files", lambda options: None)
+    for look in ("check_files", "check_networks"):
+        monkeypatch.setattr(f"emo_llama_ros.checks.preflight.{look}", lambda options: None)
 
     def make(options, on_estimate):
         engine = ScriptedEngine(options, on_estimate)
@@ -311,12 +312,12 @@ def estimate():
 @pytest.fixture(scope="session")
 def fetched_networks():
     """Skips unless the embedded networks lie in the user's cache."""
-    from emo_llama_ros.checks.preflight import check_files
+    from emo_llama_ros.checks.preflight import check_networks
     from emo_llama_ros.errors import MissingModel
     from emo_llama_ros.options import Options
 
     try:
-        check_files(Options())
+        check_networks(Options())
     except MissingModel as error:
         pytest.skip(str(error))
 
