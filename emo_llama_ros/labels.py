@@ -74,18 +74,6 @@ _CANONICAL = {word: label for label, words in _SYNONYMS.items() for word in (lab
 LABEL_WORDS = tuple(_CANONICAL)
 """Every word that `canonical` understands, labels and synonyms."""
 
-# Names of hri_msgs/Expression (REP-155) for the labels that have one there.
-HRI_NAMES = {
-    "happiness": "happy",
-    "sadness": "sad",
-    "anger": "angry",
-    "surprise": "surprised",
-    "fear": "scared",
-    "disgust": "disgusted",
-    "neutral": "neutral",
-    "contempt": "contempt",
-}
-
 
 def canonical(word: str) -> str:
     """Return the label that `word` means ("Joy." → "happiness"), or the cleaned word itself when it means none."""

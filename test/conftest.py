@@ -1,3 +1,5 @@
+import faulthandler
+import os
 import re
 import sys
 from pathlib import Path
@@ -7,7 +9,39 @@ import pytest
 pytest_plugins = ["face_fixtures"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+STACKS = pytest.StashKey()
 sys.path.insert(0, str(REPOSITORY / "test"))
+
+from patience import HANG_S
+
+# Many tests start a Python of their own, and each would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_configure(config):
+    # What capturing does to stderr must not hide the stacks of a hang.
+    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        config.stash[STACKS] = os.fdopen(os.dup(2), "w")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    """End the run, with the stacks of all threads, where a test hangs.
+
+    pytest-timeout fails a hanging test from a signal's handler, which waits for C code to return. The watchdog of
+    faulthandler is a C thread that needs neither signals nor the GIL, so that nothing can hang past it.
+    """
+    stacks = item.config.stash[STACKS]
+    faulthandler.dump_traceback_later(HANG_S, exit=True, file=stacks)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def pytest_unconfigure(config):
+    # Threads and middleware that never end keep the interpreter from ending.
+    faulthandler.dump_traceback_later(HANG_S, exit=True, file=config.stash[STACKS])
 
 
 @pytest.fixture(scope="session")

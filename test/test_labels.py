@@ -1,7 +1,7 @@
 import pytest
 
 from emo_llama_ros.errors import BadParameter
-from emo_llama_ros.labels import HRI_NAMES, LABEL_SETS, RAF_DB, canonical, label_set
+from emo_llama_ros.labels import RAF_DB, canonical, label_set
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,3 @@ def test_every_dataset_has_its_number_of_distinct_canonical_labels(name, size):
 def test_an_unknown_label_set_is_named_with_the_known_ones():
     with pytest.raises(BadParameter, match="raf-db"):
         label_set("nothing")
-
-
-def test_the_seven_basic_labels_have_names_in_hri_msgs():
-    assert set(RAF_DB.labels) <= set(HRI_NAMES)
-    assert len(LABEL_SETS) == 7

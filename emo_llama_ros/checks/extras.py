@@ -6,6 +6,7 @@ import importlib.util
 
 from emo_llama_ros.backends.registry import declaration
 from emo_llama_ros.errors import MissingDependency
+from emo_llama_ros.faces.make import analyzer_declaration
 from emo_llama_ros.options import Options
 
 # Modules as they are imported, by the extra of pyproject.toml that brings them.
@@ -48,5 +49,6 @@ def require_for(options: Options) -> None:
         require(f"quantization {options.quantization}", "quantized", instead="set quantization to none")
     if options.expression_model and importlib.util.find_spec("onnxruntime") is None:
         raise MissingDependency("expression_model needs onnxruntime, not installed here: pip install onnxruntime.")
-    if options.analyzer == "insightface":
-        require("The insightface analyzer", "insightface", instead="set analyzer to embedded")
+    analyzer = analyzer_declaration(options)
+    if analyzer.extra:
+        require(f"The {analyzer.name} analyzer", analyzer.extra, instead=f"set analyzer to {Options().analyzer}")

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from emo_llama_ros.backends.emo_llama import DECLARATION as EMO_LLAMA
-from emo_llama_ros.checks.preflight import check_context, check_files
+from emo_llama_ros.checks.preflight import check_context, check_files, check_networks
 from emo_llama_ros.errors import EmoError
+from emo_llama_ros.faces.make import analyzer_declaration
 from emo_llama_ros.findings import Finding, Level
-from emo_llama_ros.install.fetch import MODEL_WHEELS, model_file
 from emo_llama_ros.options import Options
 
 _OLDEST_PYTHON = (3, 10)
@@ -67,26 +67,19 @@ def _package(name: str, module: str = "", distribution: str = "") -> Finding:
 
 
 def _networks(options: Options) -> Finding:
-    names = [name for wheel in MODEL_WHEELS for name in wheel.names]
-    missing = []
-    for name in names:
-        try:
-            model_file(name, options.models_folder)
-        except EmoError as error:
-            missing.append(str(error))
-    if missing:
-        return Finding(Level.FAIL, "face networks", missing[0], "run `emo_llama fetch`")
-    return Finding(Level.OK, "face networks", f"{len(names)} files, checksums right")
+    try:
+        check_networks(options)
+    except EmoError as error:
+        return Finding(Level.FAIL, "face networks", str(error), "run `emo_llama fetch`")
+    count = len(analyzer_declaration(options).networks)
+    return Finding(Level.OK, "face networks", f"{count} files, checksums right")
 
 
 def _parameters(options: Options) -> Finding:
     """Look for what would refuse `configure`, beside the networks."""
     try:
         check_context(options)
-        if options.analyzer != "embedded":
-            check_files(options)
-        else:  # the embedded networks are looked for by `_networks`
-            check_files(options.with_values({"analyzer": "insightface", "insightface_folder": "."}))
+        check_files(options)
     except EmoError as error:
         return Finding(Level.FAIL, "parameters", str(error), "give other values with --set, and to the node")
     return Finding(Level.OK, "parameters", "the node can be configured with them")

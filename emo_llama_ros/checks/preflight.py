@@ -11,7 +11,8 @@ from emo_llama_ros import calibration
 from emo_llama_ros.backends.registry import declaration
 from emo_llama_ros.checks.extras import require_for
 from emo_llama_ros.errors import BadParameter, MissingDependency, MissingModel
-from emo_llama_ros.install.fetch import MODEL_WHEELS, model_file
+from emo_llama_ros.faces.make import analyzer_declaration
+from emo_llama_ros.install.fetch import model_file
 from emo_llama_ros.options import Options
 
 _RESTRICTED_CONTEXTS = ("workplace", "education")
@@ -22,6 +23,7 @@ def check_ready(options: Options) -> None:
     check_context(options)
     check_converter(options)
     require_for(options)
+    check_networks(options)
     check_files(options)
 
 
@@ -43,16 +45,19 @@ def check_converter(options: Options) -> None:
         )
 
 
+def check_networks(options: Options) -> None:
+    """Raise MissingModel naming the first network that the analyzer reads and that was not fetched."""
+    if options.models_folder:
+        _is(Path.is_dir, "models_folder", options.models_folder)
+    for name in analyzer_declaration(options).networks:
+        model_file(name, options.models_folder)
+
+
 def check_files(options: Options) -> None:
-    """Raise MissingModel naming the first model file that is not where the options say."""
-    if options.analyzer == "embedded":
-        if options.models_folder:
-            _is(Path.is_dir, "models_folder", options.models_folder)
-        for wheel in MODEL_WHEELS:
-            for name in wheel.names:
-                model_file(name, options.models_folder)
-    if options.analyzer == "insightface":
-        _folder("insightface_folder", options.insightface_folder)
+    """Raise MissingModel naming the first file or folder that is not where the options say."""
+    folder = analyzer_declaration(options).folder
+    if folder:
+        _folder(folder, getattr(options, folder))
     if options.expression_model:
         _file("expression_model", options.expression_model)
     if options.expression_labels:

@@ -7,7 +7,6 @@ divergence from their shares, and a probability means the share of people who wo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from scipy.special import log_softmax, softmax
 from emo_llama_ros import calibration as contract
 from emo_llama_ros.calibration import save_temperature, save_vector
 from emo_llama_ros.errors import BadData, BadParameter
-from emo_llama_ros.evaluation.metrics import Calibration, VoteScores, calibration, calibration_of, vote_scores
+from emo_llama_ros.evaluation.metrics import Calibration, calibration
 from emo_llama_ros.evaluation.prediction import Prediction
 from emo_llama_ros.labels import LabelSet
 
@@ -89,50 +88,6 @@ def fit_on_votes(
     z, shares = _voted(log_probabilities, votes)
     scale, bias = _scaling(z, shares, method)
     return contract.Calibration(scale, bias, description=f"{method} fitted on the votes for {len(z)} faces")
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOut:
-    """How well a network's probabilities fit what people said, of faces that the calibration was not fitted on."""
-
-    ece: float
-    """Expected calibration error against the majority, of the faces that have one; NaN where none has.
-
-    It is no measure of the votes: people agree on a label more often than each of them chooses it, so that honest
-    shares are smaller than this accuracy.
-    """
-    votes: VoteScores
-
-
-def held_out_scores(
-    log_probabilities: npt.ArrayLike,
-    votes: npt.ArrayLike,
-    majority: npt.ArrayLike,
-    groups: npt.ArrayLike,
-    method: str = "temperature",
-    folds: int = 5,
-) -> tuple[HeldOut, HeldOut]:
-    """Return the scores without and with a calibration, each face scored by a fit on the other folds.
-
-    Arguments as `fit_on_votes`; `majority` (N,) is the column of the label that counts as true, or -1. Faces with the
-    same number in `groups` (N,) are never on both sides of a fit. Raises as `fit_on_votes`.
-    """
-    from sklearn.model_selection import GroupKFold
-
-    z, shares = _voted(log_probabilities, votes)
-    kept = np.asarray(votes).sum(1) > 0
-    calibrated = np.zeros_like(z)
-    for fitted, scored in GroupKFold(folds).split(z, groups=np.asarray(groups)[kept]):
-        scale, bias = _scaling(z[fitted], shares[fitted], method)
-        calibrated[scored] = softmax(z[scored] * scale + bias, 1)
-    truth = np.asarray(majority)[kept]
-    return _held_out(softmax(z, 1), shares, truth), _held_out(calibrated, shares, truth)
-
-
-def _held_out(probabilities: FloatArray, shares: FloatArray, truth: npt.NDArray[np.int64]) -> HeldOut:
-    agreed = truth >= 0
-    ece = calibration_of(probabilities[agreed], truth[agreed]).ece if agreed.any() else math.nan
-    return HeldOut(ece, vote_scores(probabilities, shares))
 
 
 def _voted(log_probabilities: npt.ArrayLike, votes: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:

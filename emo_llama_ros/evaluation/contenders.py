@@ -11,7 +11,7 @@ from pathlib import Path
 from emo_llama_ros.backends.expression import DECLARATION as EXPRESSION
 from emo_llama_ros.backends.registry import declaration, make_backend
 from emo_llama_ros.checks.extras import require, require_for
-from emo_llama_ros.checks.preflight import check_files
+from emo_llama_ros.checks.preflight import check_files, check_networks
 from emo_llama_ros.data.datasets.clip_source import Faces, face_finder
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.evaluation.evaluate import Entrant
@@ -83,6 +83,7 @@ def check_contenders(made: Sequence[Contender]) -> None:
     for contender in made:
         require_for(contender.options)
         if FOLD not in contender.options.model_path:
+            check_networks(contender.options)
             check_files(contender.options)
 
 

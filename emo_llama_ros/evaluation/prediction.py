@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from emo_llama_ros.data.text_files import json_lines
-from emo_llama_ros.errors import BadData
 
 OUTCOMES = ("ok", "no_face", "unparsed", "error")
 UNREADABLE = "unreadable"
@@ -67,14 +64,3 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     with path.open("w", encoding="utf-8") as file:
         for prediction in predictions:
             file.write(to_json(prediction) + "\n")
-
-
-def read_predictions(path: Path) -> Iterator[Prediction]:
-    """Yield the predictions of a JSON-lines file; raise BadData naming a line that is none."""
-    if not path.is_file():
-        raise BadData(f"There is no file of predictions {path}.")
-    for number, raw in json_lines(path):
-        try:
-            yield from_json(dict(raw))
-        except (ValueError, TypeError, KeyError) as error:
-            raise BadData(f"{path.name}, line {number} is not a prediction ({error}).") from None

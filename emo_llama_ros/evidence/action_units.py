@@ -18,6 +18,7 @@ from emo_llama_ros.evidence import Evidence, Trend
 from emo_llama_ros.evidence.geometric_units import geometric_units, ramp
 from emo_llama_ros.faces.blendshapes import SCORES
 from emo_llama_ros.faces.face import Face, QualityFlaw
+from emo_llama_ros.faces.measures import EYE_OPENING
 from emo_llama_ros.frames import SECOND_NS
 from emo_llama_ros.perception.clips import Clip
 
@@ -34,6 +35,11 @@ _EYES_CLOSE, _EYES_CLOSED = 0.40, 0.62
 """`eyeBlink` of eyes that begin to close, and of closed ones; in the sample media 0.1 to 0.2 and 0.57 to 0.83."""
 _EYES_SHUT = 0.55
 """`eyeBlink` from which on the eyes are shut rather than narrowed."""
+_LIDS_MEET, _LIDS_MET = 0.08, 0.04
+"""`measures.EYE_OPENING` below which the lids may touch, and at which they do: 0.01 to 0.03 on closed eyes in the
+sample media, 0.09 to 0.10 on eyes that look down, for which `eyeBlink` is as high."""
+_SMILE_NARROWS = 0.04
+"""What a full smile takes off the opening of eyes that look down: 0.05 on laughing ones, 0.03 on closed ones."""
 
 _UNREADABLE = (
     QualityFlaw.SMALL
@@ -103,7 +109,9 @@ def _upper_face(measures: Mapping[str, float], change: Mapping[str, float]) -> d
 
 
 def _closed(measures: Mapping[str, float]) -> float:
-    return ramp(measures["eyeBlink"], _EYES_CLOSE, _EYES_CLOSED)
+    # The score is high, too, of eyes that look down or laugh: the lids must touch as well.
+    opening = measures[EYE_OPENING] + _SMILE_NARROWS * measures["mouthSmile"]
+    return min(ramp(measures["eyeBlink"], _EYES_CLOSE, _EYES_CLOSED), ramp(-opening, -_LIDS_MEET, -_LIDS_MET))
 
 
 def is_readable(face: Face) -> bool:

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from emo_llama_ros.faces import blazeface, face_mesh
 from emo_llama_ros.faces.blazeface import BlazeFace, Detection
-from emo_llama_ros.faces.face import Box, Face, FaceAnalyzer
+from emo_llama_ros.faces.face import AnalyzerDeclaration, Box, Face
 from emo_llama_ros.faces.face_mesh import FaceMesh
-from emo_llama_ros.faces.reader import FaceReader, located, to_grey
+from emo_llama_ros.faces.reader import MESH_NETWORKS, FaceReader, located, to_grey
 from emo_llama_ros.frames import RgbImage
 from emo_llama_ros.install.fetch import model_file
 from emo_llama_ros.options import Options
@@ -21,11 +21,6 @@ INSIDE = 0.75
 MESH_ZOOMS = (1.0, 1.25)
 """Where a detection gives no mesh, the mesh is tried once more in a larger region: detectors take a face that reaches
 over the border for smaller than it is. On 500 FER+ faces that brought back 5 of the 22 without a mesh."""
-
-
-def make(options: Options) -> FaceAnalyzer:
-    """Return the analyzer; raise MissingModel where a network was not fetched."""
-    return EmbeddedAnalyzer(options)
 
 
 class EmbeddedAnalyzer:
@@ -126,3 +121,10 @@ def _zoomed(box: Box, zoom: float) -> Box:
 
 def _largest_first(faces: Sequence[Face]) -> list[Face]:
     return sorted(faces, key=lambda face: -face.box.width * face.box.height)
+
+
+DECLARATION = AnalyzerDeclaration(
+    name="embedded",
+    make=EmbeddedAnalyzer,
+    networks=(blazeface.FAR_NETWORK_FILE, blazeface.NEAR_NETWORK_FILE, *MESH_NETWORKS),
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import Protocol
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from emo_llama_ros.estimate import NAN
 from emo_llama_ros.frames import RgbImage
+from emo_llama_ros.options import Options
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -109,3 +110,21 @@ class FaceAnalyzer(Protocol):
 
     def analyze(self, rgb: RgbImage) -> list[Face]:
         """Return all faces of an image, read."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnalyzerDeclaration:
+    """What an analyzer says of itself before any of its packages is imported or its files are read.
+
+    Each choice of the option `analyzer` is a module of this folder with a `DECLARATION` of that name.
+    """
+
+    name: str
+    make: Callable[[Options], FaceAnalyzer]
+    """Returns it; raises MissingModel or MissingDependency when a file or package that it needs is not there."""
+    networks: tuple[str, ...]
+    """Files of `emo_llama fetch` that it reads."""
+    folder: str = ""
+    """The option that names a folder which it needs, "" where none is needed."""
+    extra: str = ""
+    """The extra of this package that brings its packages, "" where none is needed."""

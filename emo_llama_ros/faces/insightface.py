@@ -20,10 +20,10 @@ from emo_llama_ros.faces import face_mesh
 from emo_llama_ros.faces.alignment import eye_axes, margin_crop
 from emo_llama_ros.faces.blazeface import Detection
 from emo_llama_ros.faces.expression import with_reading
-from emo_llama_ros.faces.face import Box, Face, FaceAnalyzer, FloatArray
+from emo_llama_ros.faces.face import AnalyzerDeclaration, Box, Face, FloatArray
 from emo_llama_ros.faces.face_mesh import FaceMesh
 from emo_llama_ros.faces.quality import flaws
-from emo_llama_ros.faces.reader import FaceReader, located, to_grey
+from emo_llama_ros.faces.reader import MESH_NETWORKS, FaceReader, located, to_grey
 from emo_llama_ros.frames import RgbImage
 from emo_llama_ros.install.fetch import model_file
 from emo_llama_ros.options import Options
@@ -39,11 +39,6 @@ PACK: dict[str, tuple[str, ...]] = {
 DETECTION_SIZE = (640, 640)
 MIN_SCORE = 0.5
 _GENDERS = ("woman", "man")
-
-
-def make(options: Options) -> FaceAnalyzer:
-    """Return the analyzer; raises as `InsightFaceAnalyzer`."""
-    return InsightFaceAnalyzer(options)
 
 
 class InsightFaceAnalyzer:
@@ -154,3 +149,12 @@ def _load(folder: Path, modules: list[str]) -> Any:
     if missing:
         raise MissingModel(f"InsightFace does not recognise the {missing[0]} network in {folder} ({LICENCE}).")
     return app
+
+
+DECLARATION = AnalyzerDeclaration(
+    name="insightface",
+    make=InsightFaceAnalyzer,
+    networks=MESH_NETWORKS,
+    folder="insightface_folder",
+    extra="insightface",
+)

@@ -1,14 +1,20 @@
-"""Face analyzers by name: each choice of the option `analyzer` is a module of this folder with a function `make`."""
+"""Face analyzers by name: each choice of the option `analyzer` is a module of this folder with a `DECLARATION`."""
 
 from __future__ import annotations
 
 import logging
 from importlib import import_module
 
-from emo_llama_ros.faces.face import FaceAnalyzer
+from emo_llama_ros.faces.face import AnalyzerDeclaration, FaceAnalyzer
 from emo_llama_ros.options import Options
 
 logger = logging.getLogger(__name__)
+
+
+def analyzer_declaration(options: Options) -> AnalyzerDeclaration:
+    """Return what the analyzer that `options.analyzer` names says of itself; imports nothing heavy."""
+    declared: AnalyzerDeclaration = import_module(f"emo_llama_ros.faces.{options.analyzer}").DECLARATION
+    return declared
 
 
 def make_analyzer(options: Options) -> FaceAnalyzer:
@@ -29,5 +35,4 @@ def make_analyzer(options: Options) -> FaceAnalyzer:
 
 def build_analyzer(options: Options) -> FaceAnalyzer:
     """Return the analyzer as `make_analyzer` does, without a look at the sample faces."""
-    made: FaceAnalyzer = import_module(f"emo_llama_ros.faces.{options.analyzer}").make(options)
-    return made
+    return analyzer_declaration(options).make(options)

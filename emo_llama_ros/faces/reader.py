@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emo_llama_ros.errors import BadParameter
-from emo_llama_ros.faces import blendshapes
+from emo_llama_ros.faces import blendshapes, face_mesh
 from emo_llama_ros.faces.alignment import margin_crop, mesh_axes
 from emo_llama_ros.faces.blendshapes import Blendshapes
 from emo_llama_ros.faces.emo_eyes import EmoEyes
@@ -21,6 +21,9 @@ from emo_llama_ros.faces.quality import flaws
 from emo_llama_ros.frames import RgbImage
 from emo_llama_ros.install.fetch import model_file
 from emo_llama_ros.options import Options
+
+MESH_NETWORKS = (face_mesh.NETWORK_FILE, face_mesh.WITNESS_FILE, blendshapes.NETWORK_FILE)
+"""What finds and measures a mesh, whichever networks found the face."""
 
 
 class FaceReader:

@@ -23,7 +23,7 @@ class ClipInputs:
     """Turns clips into `ClipFrames` for one model: pixels and facial priors are made only where they are asked for."""
 
     def __init__(self, config: EmoLlamaConfig, device: torch.device, dtype: torch.dtype) -> None:
-        """Raise BadCheckpoint when the model's face branch reads clues that the face analysis does not measure."""
+        """Raise BadCheckpoint when the model's face branch reads priors that the face analysis does not measure."""
         self._config, self._device, self._dtype = config, device, dtype
         if config.face is not None:
             _check(config.face)

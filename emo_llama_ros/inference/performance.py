@@ -110,12 +110,12 @@ def _race_faces(reader: ClipReader, prompt: Prompt) -> tuple[float, float]:
     given = [name for name in ("embedding", "landmarks", "evidence") if getattr(blank, name) is not None]
 
     def run(*inputs: Tensor) -> Tensor:
-        *clues, ids, mask = inputs
-        return plainly(replace(blank, **dict(zip(given, clues, strict=True))), ids, mask)
+        *priors, ids, mask = inputs
+        return plainly(replace(blank, **dict(zip(given, priors, strict=True))), ids, mask)
 
-    examples = [(*blank[:count].clues, *_words(prompt, count)) for count in range(1, CAPTURED_FRAMES + 1)]
+    examples = [(*blank[:count].given, *_words(prompt, count)) for count in range(1, CAPTURED_FRAMES + 1)]
     recorded = RecordedPasses(run, examples, reader.graph_pool)
-    reader.frames.mine = lambda priors, ids, mask: recorded(*priors.clues, ids, mask)
+    reader.frames.mine = lambda priors, ids, mask: recorded(*priors.given, ids, mask)
     return milliseconds(lambda: run(*examples[0])), milliseconds(lambda: recorded(*examples[0]))
 
 

@@ -23,8 +23,6 @@ class PrefixCache:
         self._runner = runner
         self._max = max_prefixes
         self._known: OrderedDict[tuple[int, ...], KVCache] = OrderedDict()
-        self.hits = 0
-        self.misses = 0
 
     def place(self, token_ids: Sequence[int], cache: KVCache) -> int:
         """Make every row of `cache` begin with `token_ids`; return their number.
@@ -33,14 +31,10 @@ class PrefixCache:
         """
         key = tuple(token_ids)
         if cache.prefix == key:
-            self.hits += 1
             return len(key)
         prefix = self._known.get(key)
         if prefix is None:
-            self.misses += 1
             prefix = self._prefill(key)
-        else:
-            self.hits += 1
         self._known.move_to_end(key)
         cache.fill_rows(prefix.keys, prefix.values)
         cache.prefix = key

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -14,32 +12,14 @@ from emo_llama_ros.inference.runner import LlamaRunner
 ALIGNMENT = 8  # slots; fused attention kernels want the rows of a mask to begin on 16 bytes
 
 
-def score(
-    runner: LlamaRunner,
-    cache: KVCache,
-    prefix: int,
-    embeds: Tensor,
-    lengths: Sequence[int],
-    trie: LabelTrie,
-) -> Tensor:
-    """Read the rest of B prompts and all labels in one pass; return the labels' log-likelihoods, (B, labels) float32.
+class TreePass:
+    """One pass that reads the rest of B prompts and all labels.
 
     The label tokens ride behind the prompt under a tree mask: each sees the prompt, its ancestors and itself, at the
     position it would have if its label stood alone. They stay in the cache behind the prompt; writing from slot
-    `prefix + lengths[row]` on discards them.
-
-    Args:
-        cache: slots 0..prefix of every row hold the common head of the prompts; there must be room for prompts and
-            labels, rounded up to 8 slots.
-        embeds: (B, N, hidden), the prompts behind that head, right-padded.
-        lengths: true number of tokens of each row of `embeds`.
+    `prefix + lengths[row]` on discards them. Positions, slots and mask are constant for given lengths, so that a CUDA
+    graph can keep them.
     """
-    plan = TreePass(trie, prefix, embeds.shape[1], tuple(lengths), runner.dtype, runner.device)
-    return plan.run(runner, cache, embeds)
-
-
-class TreePass:
-    """Positions, slots and mask of one tree-masked pass; constant for given lengths, so a CUDA graph can keep it."""
 
     def __init__(
         self,
@@ -50,6 +30,11 @@ class TreePass:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
+        """Slots 0..`prefix` of every row hold the common head of the prompts; behind it are `padded` embeddings.
+
+        `lengths` is the true number of those of each row. The cache needs room for prompts and labels, rounded up to 8
+        slots.
+        """
         nodes, rows = len(trie), len(lengths)
         end = prefix + padded + nodes
         self.extent = -(-end // ALIGNMENT) * ALIGNMENT
@@ -93,10 +78,3 @@ class TreePass:
         wanted = x.gather(1, self.outputs[..., None].expand(-1, -1, x.shape[-1]))  # (B, 1 + K, hidden)
         log_p = runner.logits(wanted).float().log_softmax(-1)  # (B, 1 + K, vocab)
         return log_p[:, self.node, self.token].masked_fill(self.counts == 0, 0.0).sum(-1)
-
-
-def probabilities(log_likelihoods: Tensor, lengths: Sequence[int], length_normalized: bool = False) -> Tensor:
-    """Return softmax over the closed label set, (..., labels); optionally of the mean log-likelihood per token."""
-    if length_normalized:
-        log_likelihoods = log_likelihoods / torch.tensor(lengths, device=log_likelihoods.device)
-    return log_likelihoods.softmax(-1)

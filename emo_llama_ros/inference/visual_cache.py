@@ -38,20 +38,16 @@ class VisualCache(Generic[V]):
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.nbytes = 0
-        self.hits = 0
-        self.misses = 0
         self._entries: OrderedDict[Hashable, tuple[str, V]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, key: FrameKey) -> V | None:
-        """Return what was kept for `key` and count a hit, or None and a miss."""
+        """Return what was kept for `key`, or None."""
         entry = self._entries.get(key)
         if entry is None:
-            self.misses += 1
             return None
-        self.hits += 1
         self._entries.move_to_end(key)
         return entry[1]
 
@@ -71,7 +67,7 @@ class VisualCache(Generic[V]):
             self._remove(key)
 
     def clear(self) -> None:
-        """Drop everything; the counters stay."""
+        """Drop everything."""
         self._entries.clear()
         self.nbytes = 0
 

@@ -34,7 +34,7 @@ EXPRESSION_FLOOR = 1e-3
 def clip_priors(clip: Clip, config: FaceConfig, frames: Sequence[int] | None = None) -> FacePriors:
     """Return the priors of some frames of a clip (all by default), on the CPU in float32.
 
-    A frame is not valid where its face lacks a clue that the model reads. The evidence depends on the clip that the
+    A frame is not valid where its face lacks a prior that the model reads. The evidence depends on the clip that the
     frame is in (its age, the person's baseline), so it must not be cached with the frame. Raise EmoError when the face
     analyzer gives embeddings of another size than the model reads.
     """

@@ -81,13 +81,13 @@ IBUG_68 = (17, 10, 9, 12, 20)
 
 @dataclass(frozen=True, slots=True)
 class FaceConfig:
-    """Face Info Mining and its clue aggregator: what is known about a face becomes tokens of the language model.
+    """Face Info Mining and its aggregator: what is known about a face becomes tokens of the language model.
 
-    A clue whose size is 0 is not used. At least one clue is needed.
+    A prior whose size is 0 is not used. At least one is needed.
     """
 
     embedding_dim: int = 256
-    """Global clue: channels of the face embedding (a vector) or of the face feature map."""
+    """Global prior: channels of the face embedding (a vector) or of the face feature map."""
     embedding_is_map: bool = True
     """True: the embedding is a feature map (E, h, w), pooled to global_grid x global_grid tokens. False: a vector."""
     embedding_source: str = "analyzer"
@@ -97,10 +97,10 @@ class FaceConfig:
     global_tokens: int = 1
     """Tokens made from an embedding vector; a map gives global_grid² tokens instead."""
     landmark_regions: tuple[int, ...] = IBUG_68
-    """Local clue: number of landmarks in each face region, in order; empty when landmarks are not used."""
+    """Local priors: number of landmarks in each face region, in order; empty when landmarks are not used."""
     landmark_hidden_size: int = 256
     landmark_pooling: bool = False
-    """True: each region is one local clue, the mean of its points after the attention; False: each point is one."""
+    """True: each region is one token, the mean of its points after the attention; False: each point is one."""
     evidence_dim: int = 0
     """Entries of a vector of measured facts (expression probabilities, action units, …); NaN marks an unknown entry."""
     units: tuple[int, ...] = UNIT_NUMBERS
@@ -113,7 +113,7 @@ class FaceConfig:
     aggregator: QFormerConfig = field(
         default_factory=lambda: QFormerConfig(num_hidden_layers=4, num_query=2, dropout=0.1)
     )
-    """The clue Q-Former; num_query is the number of face tokens per frame (or per clip, see scope)."""
+    """Q-Former over the priors' tokens; num_query is the number of face tokens per frame (or per clip, see scope)."""
     scope: str = "frame"
     """'frame': face tokens stand right after each frame's visual tokens. 'clip': once, after the whole clip."""
     max_frames: int = 16
@@ -126,7 +126,7 @@ class FaceConfig:
 
     @property
     def num_global_tokens(self) -> int:
-        """Global clue tokens per face."""
+        """Tokens of the global prior, per face."""
         if not self.embedding_dim:
             return 0
         return self.global_grid**2 if self.embedding_is_map else self.global_tokens

@@ -1,7 +1,7 @@
-"""The face branch: Face Info Mining and the clue aggregator that makes face tokens.
+"""The face branch: Face Info Mining and the aggregator that makes face tokens.
 
 EMO-LLaMA (arXiv 2408.11424) names the parts: global and local facial information, "dual attention" between them, a
-Q-Former that aggregates the clues. It publishes no equations; the concrete choices here are ours and stand in
+Q-Former that aggregates their tokens. It publishes no equations; the concrete choices here are ours and stand in
 `FaceConfig`.
 """
 
@@ -22,11 +22,11 @@ from emo_llama_ros.model.qformer import QFormer
 class FacePriors:
     """What was measured about one face in each of N frames. Rows that are not valid may hold anything.
 
-    Clues that the model does not use may be None.
+    Priors that the model does not use may be None.
     """
 
     valid: Tensor
-    """(N,) bool: False where no face was found, or where a clue of the model is missing."""
+    """(N,) bool: False where no face was found, or where a prior of the model is missing."""
     embedding: Tensor | None = None
     """(N, E) face embedding, or (N, E, h, w) face feature map."""
     landmarks: Tensor | None = None
@@ -39,12 +39,12 @@ class FacePriors:
 
     def __getitem__(self, index: slice | Tensor) -> FacePriors:
         """Return some of the frames."""
-        clues = (None if part is None else part[index] for part in self._parts()[1:])
-        return FacePriors(self.valid[index], *clues)
+        chosen = (None if part is None else part[index] for part in self._parts()[1:])
+        return FacePriors(self.valid[index], *chosen)
 
     @property
-    def clues(self) -> tuple[Tensor, ...]:
-        """The clues that there are: embedding, landmarks, evidence."""
+    def given(self) -> tuple[Tensor, ...]:
+        """The priors that there are: embedding, landmarks, evidence."""
         return tuple(part for part in self._parts()[1:] if part is not None)
 
     @property
@@ -54,18 +54,18 @@ class FacePriors:
         return bool(self.valid.all()) and all(bool(part.isfinite().all()) for part in given)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> FacePriors:
-        """Move to a device and cast the clues (not `valid`) to `dtype`."""
-        clues = (None if part is None else part.to(device=device, dtype=dtype) for part in self._parts()[1:])
-        return FacePriors(self.valid.to(device), *clues)
+        """Move to a device and cast the priors (not `valid`) to `dtype`."""
+        moved = (None if part is None else part.to(device=device, dtype=dtype) for part in self._parts()[1:])
+        return FacePriors(self.valid.to(device), *moved)
 
     @staticmethod
     def cat(clips: Sequence[FacePriors]) -> FacePriors:
-        """Join clips in time; raise ValueError when one has a clue that another lacks."""
+        """Join clips in time; raise ValueError when one has a prior that another lacks."""
         joined = []
         for parts in zip(*(clip._parts() for clip in clips), strict=True):
             given = [part for part in parts if part is not None]
             if given and len(given) != len(parts):
-                raise ValueError("Clips with different clues cannot be joined.")
+                raise ValueError("Clips with different priors cannot be joined.")
             joined.append(torch.cat(given) if given else None)
         return FacePriors(*joined)  # type: ignore[arg-type]
 
@@ -74,7 +74,7 @@ class FacePriors:
 
 
 class FaceInfoMining(nn.Module):
-    """Joins global clues (face embedding) and local clues (landmarks) by cross-attention in both directions."""
+    """Joins global priors (face embedding) and local priors (landmarks) by cross-attention in both directions."""
 
     evidence_mean: Tensor
     evidence_std: Tensor
@@ -107,20 +107,20 @@ class FaceInfoMining(nn.Module):
             self.evidence_position = _table(config.evidence_tokens, width)
 
     def forward(self, priors: FacePriors) -> Tensor:
-        """Return clue tokens (N, C, W) of N valid faces: one global, then the local ones, then the evidence.
+        """Return the tokens (N, C, W) of N valid faces: one global, then the local ones, then the evidence.
 
-        Local clues are the landmarks, or their regions. Without landmarks the global tokens are the clues as they are.
-        Raise ValueError where a clue is missing or not finite; evidence may be NaN.
+        Local ones are of the landmarks, or of their regions. Without landmarks the global ones are merely projected.
+        Raise ValueError where a prior is missing or not finite; evidence may be NaN.
         """
         for name, size in (("embedding", self.config.embedding_dim), ("landmarks", self.config.num_landmarks)):
-            clue = getattr(priors, name)
-            if size and clue is not None and not clue.isfinite().all():
+            prior = getattr(priors, name)
+            if size and prior is not None and not prior.isfinite().all():
                 raise ValueError(f"Face {name} of a valid face must be finite numbers; mark the face as not valid.")
         return self.mine(priors)
 
     def mine(self, priors: FacePriors) -> Tensor:
-        """Do as `forward` with clues that are known to be finite; it never waits for a GPU, so it can be recorded."""
-        config, clues = self.config, []
+        """Do as `forward` with priors that are known to be finite; it never waits for a GPU, so it can be recorded."""
+        config, tokens = self.config, []
         face = self._global(priors) if config.embedding_dim else None  # (N, G, W)
         points = self._local(priors) if config.landmark_regions else None  # (N, L, W)
         if face is not None and points is not None:
@@ -131,15 +131,15 @@ class FaceInfoMining(nn.Module):
         if points is not None and config.landmark_pooling:
             regions = points.split(config.landmark_regions, dim=1)
             points = torch.stack([region.mean(dim=1) for region in regions], dim=1)  # (N, R, W)
-        clues += [part for part in (face, points) if part is not None]
+        tokens += [part for part in (face, points) if part is not None]
         if config.evidence_dim:
-            clues.append(self._evidence(priors))
-        return torch.cat(clues, dim=1)
+            tokens.append(self._evidence(priors))
+        return torch.cat(tokens, dim=1)
 
     def _global(self, priors: FacePriors) -> Tensor:
         config = self.config
         shape = (config.embedding_dim, None, None) if config.embedding_is_map else (config.embedding_dim,)
-        embedding = _clue(priors.embedding, "embedding", shape)
+        embedding = _checked(priors.embedding, "embedding", shape)
         if config.embedding_is_map:
             pooled = F.adaptive_avg_pool2d(embedding, config.global_grid)  # (N, E, g, g)
             tokens = self.global_projector(self.global_norm(pooled.flatten(2).transpose(1, 2)))  # (N, g², W)
@@ -149,14 +149,14 @@ class FaceInfoMining(nn.Module):
 
     def _local(self, priors: FacePriors) -> Tensor:
         regions = self.config.landmark_regions
-        landmarks = _clue(priors.landmarks, "landmarks", (self.config.num_landmarks, 2))
+        landmarks = _checked(priors.landmarks, "landmarks", (self.config.num_landmarks, 2))
         region = torch.cat(
             [row.expand(points, -1) for row, points in zip(self.landmark_region, regions, strict=True)]
         )  # (L, W)
         return self.landmark_projector(landmarks) + self.landmark_point + region  # (N, L, W)
 
     def _evidence(self, priors: FacePriors) -> Tensor:
-        evidence = _clue(priors.evidence, "evidence", (self.config.evidence_dim,))
+        evidence = _checked(priors.evidence, "evidence", (self.config.evidence_dim,))
         known = evidence.isfinite()
         standard = (evidence - self.evidence_mean) / self.evidence_std
         # An unknown entry is told apart from a measured mean by its second input.
@@ -166,7 +166,7 @@ class FaceInfoMining(nn.Module):
 
 
 class FaceBranch(nn.Module):
-    """Face Info Mining, the clue Q-Former under the prompt, and the projection into the language model."""
+    """Face Info Mining, the Q-Former over its tokens and the prompt, and the projection into the language model."""
 
     def __init__(self, config: FaceConfig, llm_width: int, attn_implementation: str | None = None) -> None:
         super().__init__()
@@ -178,13 +178,16 @@ class FaceBranch(nn.Module):
         self.norm = nn.LayerNorm(config.aggregator.hidden_size, eps=config.layer_norm_eps)
         self.projector = nn.Linear(config.aggregator.hidden_size, llm_width)
 
-    def clues(self, priors: FacePriors) -> Tensor:
-        """Return the clue tokens (valid faces, C, W) of all valid rows, in order. They do not depend on the prompt."""
+    def prior_tokens(self, priors: FacePriors) -> Tensor:
+        """Return the tokens (valid faces, C, W) of all valid rows, in order. They do not depend on the prompt."""
         return self.mining(priors[priors.valid])
 
-    def tokens(self, clues: Tensor, prompt_ids: Tensor, prompt_mask: Tensor, clue_mask: Tensor | None = None) -> Tensor:
-        """Aggregate clues (N, C, W) under the prompts (N, L) to face tokens (N, num_query, D)."""
-        return self.projector(self.norm(self.aggregator(clues, prompt_ids, prompt_mask, clue_mask)))
+    def tokens(self, priors: Tensor, prompt_ids: Tensor, prompt_mask: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Aggregate the priors' tokens (N, C, W) under the prompts (N, L) to face tokens (N, num_query, D).
+
+        `mask` (N, C) is 0 for what is padding.
+        """
+        return self.projector(self.norm(self.aggregator(priors, prompt_ids, prompt_mask, mask)))
 
     def complete_tokens(self, priors: FacePriors, prompt_ids: Tensor, prompt_mask: Tensor) -> Tensor:
         """Return (N, num_query, D) for priors that are `complete`, prompts (N, L); it never waits for a GPU."""
@@ -195,7 +198,7 @@ class FaceBranch(nn.Module):
         counts = priors.valid.long().tolist()
         if not any(counts):
             return [self._none(prompt_ids)] * len(counts)
-        tokens = self.tokens(self.clues(priors), prompt_ids[priors.valid], prompt_mask[priors.valid])
+        tokens = self.tokens(self.prior_tokens(priors), prompt_ids[priors.valid], prompt_mask[priors.valid])
         per_face = iter(tokens)
         return [next(per_face) if count else self._none(prompt_ids) for count in counts]
 
@@ -206,22 +209,22 @@ class FaceBranch(nn.Module):
         if not priors.valid.any():
             return self._none(prompt_ids)
         when = self.frame_position[: len(priors)][priors.valid].unsqueeze(1)  # (faces, 1, W)
-        clues = (self.clues(priors) + when).flatten(0, 1).unsqueeze(0)  # (1, faces * C, W)
-        return self.tokens(clues, prompt_ids, prompt_mask)[0]
+        read = (self.prior_tokens(priors) + when).flatten(0, 1).unsqueeze(0)  # (1, faces * C, W)
+        return self.tokens(read, prompt_ids, prompt_mask)[0]
 
     def _none(self, prompt_ids: Tensor) -> Tensor:
         weight = self.projector.weight
         return torch.empty(0, self.projector.out_features, dtype=weight.dtype, device=prompt_ids.device)
 
 
-def _clue(clue: Tensor | None, name: str, shape: tuple[int | None, ...]) -> Tensor:
-    if clue is None:
+def _checked(prior: Tensor | None, name: str, shape: tuple[int | None, ...]) -> Tensor:
+    if prior is None:
         raise ValueError(f"The face branch of this model needs {name}, but the face priors have none.")
-    given = tuple(clue.shape[1:])
+    given = tuple(prior.shape[1:])
     if len(given) != len(shape) or any(want not in (None, got) for want, got in zip(shape, given, strict=True)):
         want = ", ".join("any" if size is None else str(size) for size in shape)
-        raise ValueError(f"Face {name} must have the shape (N, {want}), not {tuple(clue.shape)}.")
-    return clue
+        raise ValueError(f"Face {name} must have the shape (N, {want}), not {tuple(prior.shape)}.")
+    return prior
 
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

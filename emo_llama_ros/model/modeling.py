@@ -205,7 +205,7 @@ class EmoLlama(nn.Module):
                 module.inv_freq, module.original_inv_freq = fresh.inv_freq, fresh.original_inv_freq
 
     def init_face_aggregator(self) -> None:
-        """Copy the first layers of the main Q-Former into the clue Q-Former, wherever a tensor has the same shape."""
+        """Copy the first layers of the main Q-Former into the face branch's, wherever a tensor has the same shape."""
         if self.face_branch is None or self.token_generation is None:
             raise ValueError("Needs both a Q-Former and a face branch.")
         source = self.token_generation.qformer.bert.state_dict()

@@ -1,4 +1,4 @@
-"""A querying transformer: learned queries read an image, or clues about a face, under the words of the prompt."""
+"""A querying transformer: learned queries read an image, or the priors of a face, under the words of the prompt."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ class Camera:
         self._last_damage = ""
         self._refused_publishers = 0
         self._stamps: deque[int] = deque(maxlen=_STAMPS_KEPT)
-        self._last_ns = self._made_ns = time.monotonic_ns()
+        self._last_ns = time.monotonic_ns()
         self._last_age_ns: int | None = None
         self._arrivals: deque[int] = deque(maxlen=6)
         self._reported_received = 0

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 from builtin_interfaces.msg import Duration, Time
-from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
+from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import Header
 
 from emo_llama_ros import estimate as core
 from emo_llama_ros import estimate_message as estimate_mapping
 from emo_llama_ros.backends.backend import ModelInfo
 from emo_llama_ros.estimate import Estimate, Stage, Status
-from emo_llama_ros.frames import RawFrame
 from emo_llama_ros.msg import ActionUnit, EmotionEstimate, StageTiming
 from emo_llama_ros.msg import ModelInfo as ModelInfoMessage
 
@@ -40,33 +38,6 @@ def time_message(stamp_ns: int) -> Time:
 def duration_message(duration_ns: int) -> Duration:
     """Return integer nanoseconds, which may be negative, as a Duration message, at most ±68 years."""
     return estimate_mapping.duration_message(duration_ns, Duration)
-
-
-def raw_frame(message: Image, received_ns: int) -> RawFrame:
-    """Return an Image message as a frame that shares the message's buffer."""
-    return RawFrame(
-        stamp_ns=nanoseconds(message.header.stamp),
-        frame_id=message.header.frame_id,
-        data=np.frombuffer(message.data, np.uint8),
-        encoding=message.encoding,
-        width=message.width,
-        height=message.height,
-        step=message.step,
-        is_bigendian=message.is_bigendian,  # as sent: the converter refuses what is neither 0 nor 1
-        received_ns=received_ns,
-    )
-
-
-def compressed_frame(message: CompressedImage, received_ns: int) -> RawFrame:
-    """Return a CompressedImage message as a frame that shares the message's buffer."""
-    return RawFrame(
-        stamp_ns=nanoseconds(message.header.stamp),
-        frame_id=message.header.frame_id,
-        data=np.frombuffer(message.data, np.uint8),
-        encoding=message.format,
-        compressed=True,
-        received_ns=received_ns,
-    )
 
 
 def estimate_message(estimate: Estimate, age_ns: int = 0) -> EmotionEstimate:

@@ -302,7 +302,7 @@ class EmoLlamaNode(LifecycleNode):
         if self._engine is not None:
             self._engine.submit(frame)
         if self._overlay is not None:
-            self._overlay.see(frame)
+            self._overlay.keep(frame)
 
     def _on_estimate(self, session: int, estimate: Estimate) -> None:
         """Publish an estimate. Called from a thread of the engine."""

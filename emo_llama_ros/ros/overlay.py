@@ -135,7 +135,7 @@ class Overlay:
         if not self.on:
             self._forget()
 
-    def see(self, frame: RawFrame) -> None:
+    def keep(self, frame: RawFrame) -> None:
         """Keep the newest frame while it is wanted."""
         self._frame = frame if self.on and self._watched() else None
 

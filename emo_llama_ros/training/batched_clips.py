@@ -55,14 +55,14 @@ def clip_tokens(
     clip = torch.repeat_interleave(torch.arange(len(frame_counts)), torch.tensor(frame_counts))
     number = torch.cat([torch.arange(count) for count in frame_counts])
     slot = (clip * frames + number).to(priors.valid.device, non_blocking=True)[priors.valid]  # (valid,)
-    clues = branch.clues(priors) + branch.frame_position[:frames][slot % frames].unsqueeze(1)  # (valid, C, W)
-    padded = clues.new_zeros(len(frame_counts) * frames, *clues.shape[1:]).index_copy(0, slot, clues)
+    tokens = branch.prior_tokens(priors) + branch.frame_position[:frames][slot % frames].unsqueeze(1)  # (valid, C, W)
+    padded = tokens.new_zeros(len(frame_counts) * frames, *tokens.shape[1:]).index_copy(0, slot, tokens)
     shown = torch.zeros(len(padded), dtype=torch.long, device=slot.device).index_fill(0, slot, 1)
     return branch.tokens(
         padded.unflatten(0, (-1, frames)).flatten(1, 2),  # (B, F * C, W)
         prompt_ids,
         prompt_mask,
-        shown.unflatten(0, (-1, frames)).repeat_interleave(clues.shape[1], dim=1),
+        shown.unflatten(0, (-1, frames)).repeat_interleave(tokens.shape[1], dim=1),
     )
 
 

@@ -89,7 +89,7 @@ class Collate:
 
 
 def parts(priors: FacePriors) -> dict[str, Tensor]:
-    """Return the clues that are there as a dict, which the trainer can move to a device."""
+    """Return the priors that are there, and which are valid, as a dict, which the trainer can move to a device."""
     return {f.name: value for f in fields(priors) if (value := getattr(priors, f.name)) is not None}
 
 

@@ -7,8 +7,8 @@ read of the record's medium, F ≤ T the number of those that show the face.
 |---|---|---|
 | `rows` | (F,) int | which of the T frames |
 | `boxes` | (F, 4) | x, y, width, height in pixels; only needed where the model looks at the face alone |
-| `embedding`, `landmarks`, `evidence` | (F, …) | the clues of `model.face_mining.FacePriors` that the model reads |
-| `valid` | (F,) bool | False where a clue is missing; all True when left out |
+| `embedding`, `landmarks`, `evidence` | (F, …) | the priors of `model.face_mining.FacePriors` that the model reads |
+| `valid` | (F,) bool | False where one is missing; all True when left out |
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ class MeasuredFaces:
         """Return priors of all T frames: those that do not show the face are not valid."""
         priors = self.priors or _nobody(face)
         rows = torch.tensor(self.rows, dtype=torch.long)
-        clues = {name: part.new_zeros(frames, *part.shape[1:]) for name, part in parts(priors).items()}
+        spread = {name: part.new_zeros(frames, *part.shape[1:]) for name, part in parts(priors).items()}
         for name, part in parts(priors).items():
-            clues[name][rows] = part
-        return FacePriors(**clues)
+            spread[name][rows] = part
+        return FacePriors(**spread)
 
     def save(self, path: Path) -> None:
         """Write the file at once, so that an interrupted run leaves no half of it."""
         boxes = [(box.x, box.y, box.width, box.height) for box in self.boxes]
         arrays = {"rows": np.array(self.rows, np.int64), "boxes": np.array(boxes, np.float64).reshape(-1, 4)}
-        clues = {name: part.numpy() for name, part in parts(self.priors).items()} if self.priors else {}
+        priors = {name: part.numpy() for name, part in parts(self.priors).items()} if self.priors else {}
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
-            np.savez(file, **arrays, **clues)  # type: ignore[arg-type]
+            np.savez(file, **arrays, **priors)  # type: ignore[arg-type]
         partial.replace(path)
 
 
@@ -116,5 +116,5 @@ def _priors(arrays: dict[str, npt.NDArray[np.generic]], count: int, face: FaceCo
             sizes = " × ".join("any" if size is None else str(size) for size in shape)
             found = "it is missing" if got is None else " × ".join(map(str, got))
             raise BadData(f"The face measurements {path}: '{name}' must be {sizes}, but {found}.")
-    clues = {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in wanted}
-    return FacePriors(torch.from_numpy(arrays.get("valid", np.ones(count)).astype(bool)), **clues)
+    priors = {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in wanted}
+    return FacePriors(torch.from_numpy(arrays.get("valid", np.ones(count)).astype(bool)), **priors)

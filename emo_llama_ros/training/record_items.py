@@ -98,12 +98,12 @@ def survey(records: Sequence[Record], view: View, folder: Path) -> list[Measured
     """Find and measure the faces of all records, several at a time; `folder` keeps them for the next run.
 
     A record that cannot be used has the reason with it. Raise BadData for a file of measurements that a record names
-    and that does not fit, BadCheckpoint for a model whose clues nobody measures.
+    and that does not fit, BadCheckpoint for a model whose priors nobody measures.
     """
     if not view.needs_faces:
         return [MeasuredFaces((), (), None)] * len(records)
     if any(not record.priors for record in records):
-        ClipInputs(view.config, torch.device("cpu"), torch.float32)  # checks that its clues can be measured
+        ClipInputs(view.config, torch.device("cpu"), torch.float32)  # checks that its priors can be measured
         make_analyzer(Options())  # a missing network is told here, not by a worker
         folder.mkdir(parents=True, exist_ok=True)
     workers = min(max(len(os.sched_getaffinity(0)) - 1, 0), len(records) // _FEWEST_PER_WORKER)

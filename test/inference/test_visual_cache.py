@@ -20,7 +20,6 @@ def test_frames_are_told_apart_by_person_stamp_and_prompt():
     assert cache.get(key(1)) is value
     for other in (key(2), key(1, "b"), key(1, prompt_hash="p")):
         assert cache.get(other) is None
-    assert (cache.hits, cache.misses) == (1, 3)
 
 
 def test_the_least_recently_used_frame_gives_way():

@@ -17,12 +17,12 @@ def _no_grad():
         yield
 
 
-def test_clues_are_one_global_token_the_landmarks_and_the_evidence(make_priors):
+def test_tokens_are_one_global_token_the_landmarks_and_the_evidence(make_priors):
     assert FaceInfoMining(TINY)(make_priors([1, 1])).shape == (2, 1 + 68 + 1, TINY.hidden_size)
 
 
 @pytest.mark.parametrize(
-    ("changes", "clues"),
+    ("changes", "tokens"),
     [
         ({"evidence_dim": 0}, 1 + 68),
         ({"embedding_dim": 0}, 68 + 1),
@@ -33,7 +33,7 @@ def test_clues_are_one_global_token_the_landmarks_and_the_evidence(make_priors):
         ({"landmark_regions": (), "embedding_dim": 0, "evidence_tokens": 3}, 3),
     ],
 )
-def test_a_clue_that_is_switched_off_is_neither_needed_nor_used(make_priors, changes, clues):
+def test_a_prior_that_is_switched_off_is_neither_needed_nor_used(make_priors, changes, tokens):
     config = dataclasses.replace(TINY, **changes)
     priors = make_priors([1], is_map=config.embedding_is_map)
     given = FacePriors(
@@ -42,10 +42,10 @@ def test_a_clue_that_is_switched_off_is_neither_needed_nor_used(make_priors, cha
         priors.landmarks if config.landmark_regions else None,
         priors.evidence if config.evidence_dim else None,
     )
-    assert FaceInfoMining(config)(given).shape == (1, clues, config.hidden_size)
+    assert FaceInfoMining(config)(given).shape == (1, tokens, config.hidden_size)
 
 
-def test_global_and_local_clues_look_at_each_other(make_priors):
+def test_global_and_local_priors_look_at_each_other(make_priors):
     mining, priors = FaceInfoMining(TINY), make_priors([1])
     before = mining(priors)
     other_face = mining(dataclasses.replace(priors, embedding=priors.embedding + 1))
@@ -63,7 +63,7 @@ def test_a_pooled_region_is_the_mean_of_its_points(make_priors):
     assert_close(regions[:, 4], points[:, 48:].mean(dim=1))
 
 
-def test_clues_that_learn_nothing_from_each_other_pass_through(make_priors):
+def test_priors_that_learn_nothing_from_each_other_pass_through(make_priors):
     mining, priors = FaceInfoMining(TINY), make_priors([1])
     for attention in (mining.global_attention, mining.local_attention):
         attention.out_proj.weight.zero_()
@@ -76,10 +76,10 @@ def test_clues_that_learn_nothing_from_each_other_pass_through(make_priors):
 def test_landmarks_differ_by_point_and_by_region(make_priors):
     mining, priors = FaceInfoMining(TINY), make_priors([1])
     same_place = dataclasses.replace(priors, landmarks=torch.zeros_like(priors.landmarks))
-    clues = mining(same_place)[0, 1:69]
-    assert len(torch.unique(clues, dim=0)) == 68
+    tokens = mining(same_place)[0, 1:69]
+    assert len(torch.unique(tokens, dim=0)) == 68
     mining.landmark_region[4] += 1
-    moved = (mining(same_place)[0, 1:69] - clues).abs().amax(dim=-1)
+    moved = (mining(same_place)[0, 1:69] - tokens).abs().amax(dim=-1)
     assert moved[48:].min() > 10 * moved[:48].max()  # only the mouth's own residual moves
 
 
@@ -93,9 +93,9 @@ def test_a_large_feature_map_is_pooled(make_priors):
 def test_an_unknown_fact_is_not_a_measured_zero(make_priors):
     mining, priors = FaceInfoMining(TINY), make_priors([1])
     unknown, zero = (priors.evidence.index_fill(1, torch.tensor([3]), value) for value in (float("nan"), 0.0))
-    clue = mining(dataclasses.replace(priors, evidence=unknown))
-    assert clue.isfinite().all()
-    assert not torch.equal(clue, mining(dataclasses.replace(priors, evidence=zero)))
+    read = mining(dataclasses.replace(priors, evidence=unknown))
+    assert read.isfinite().all()
+    assert not torch.equal(read, mining(dataclasses.replace(priors, evidence=zero)))
 
 
 def test_evidence_is_standardized_with_the_statistics_of_the_training_data(make_priors):
@@ -116,15 +116,15 @@ def test_evidence_is_standardized_with_the_statistics_of_the_training_data(make_
         ({"landmarks": torch.full((1, 68, 2), float("nan"))}, "finite"),
     ],
 )
-def test_a_clue_that_does_not_fit_is_refused(make_priors, changes, message):
+def test_a_prior_that_does_not_fit_is_refused(make_priors, changes, message):
     with pytest.raises(ValueError, match=message):
         FaceInfoMining(TINY)(dataclasses.replace(make_priors([1]), **changes))
 
 
 def test_mining_complete_priors_never_asks_for_a_value(make_priors):
     # Tensors on the meta device have none to give; on a GPU, asking would wait and could not be recorded.
-    clues = FaceInfoMining(TINY).to("meta").mine(make_priors([1, 1]).to("meta"))
-    assert clues.shape == (2, 1 + 68 + 1, TINY.hidden_size)
+    tokens = FaceInfoMining(TINY).to("meta").mine(make_priors([1, 1]).to("meta"))
+    assert tokens.shape == (2, 1 + 68 + 1, TINY.hidden_size)
 
 
 def test_priors_are_complete_when_every_face_is_there_and_finite(make_priors):
@@ -152,7 +152,7 @@ def test_priors_join_and_split_along_time(make_priors):
     joined = FacePriors.cat([priors[:1], priors[1:]])
     assert joined.valid.tolist() == [True, False, True]
     assert torch.equal(joined.landmarks, priors.landmarks)
-    with pytest.raises(ValueError, match="different clues"):
+    with pytest.raises(ValueError, match="different priors"):
         FacePriors.cat([priors, dataclasses.replace(priors, evidence=None)])
 
 

@@ -228,13 +228,13 @@ def test_the_vision_tower_is_frozen_and_the_face_branch_learns(build_model, make
     assert all("key.bias" in n or "layer.1.intermediate." in n or "layer.1.output." in n for n in unused), unused
 
 
-def test_the_clue_aggregator_can_start_from_the_main_q_former(build_model):
+def test_the_aggregator_can_start_from_the_main_q_former(build_model):
     config = emo_llama_tiny()
     aggregator = dataclasses.replace(config.face.aggregator, hidden_size=48, num_hidden_layers=2)
     model = build_model(face_changes={"aggregator": aggregator, "hidden_size": 72})
     model.init_face_aggregator()
-    main, clues = (q.bert.state_dict() for q in (model.token_generation.qformer, model.face_branch.aggregator))
-    assert all(torch.equal(main[name], value) for name, value in clues.items())
+    main, face = (q.bert.state_dict() for q in (model.token_generation.qformer, model.face_branch.aggregator))
+    assert all(torch.equal(main[name], value) for name, value in face.items())
 
 
 def test_a_clip_needs_as_many_face_priors_as_frames(model, features, make_priors):

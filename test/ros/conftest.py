@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from patience import PATIENCE_S
 
 # Read when the first participant is made. Other test runs on this machine, and robots beside it, stay unheard.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
@@ -18,12 +19,12 @@ _names = itertools.count()
 
 @pytest.fixture(scope="session")
 def until():
-    """Wait for `condition()` to become true and return its value; fail after `seconds`, saying `what` was awaited."""
+    """Wait for `condition()` to become true and return its value; fail in the end, saying `what` was awaited."""
 
-    def wait(condition, what, seconds=10.0):
-        deadline = time.monotonic() + seconds
+    def wait(condition, what):
+        deadline = time.monotonic() + PATIENCE_S
         while not (value := condition()):
-            assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
+            assert time.monotonic() < deadline, f"waited {PATIENCE_S:g} s in vain for {what}"
             time.sleep(0.005)
         return value
 
@@ -66,15 +67,15 @@ class Corner:
             with contextlib.suppress(ExternalShutdownException):
                 executor.spin()
 
-        thread = threading.Thread(target=run)
+        thread = threading.Thread(target=run, daemon=True)
         thread.start()
         self._spinning.append((node, executor, thread))
 
     def stop(self, node):
         for entry in [e for e in self._spinning if e[0] is node]:
             _, executor, thread = entry
-            executor.shutdown(timeout_sec=2.0)
-            thread.join(5.0)
+            executor.shutdown(timeout_sec=PATIENCE_S)
+            thread.join(PATIENCE_S)
             assert not thread.is_alive()
             node.destroy_node()
             self._spinning.remove(entry)
@@ -112,17 +113,16 @@ class Corner:
     def name(self, relative):
         return f"{self.namespace}/{relative}"
 
-    def call(self, service_type, service, request, seconds=10.0):
-        """Call a service of the node under test; return (response, seconds it took)."""
+    def call(self, service_type, service, request):
+        """Call a service of the node under test; return its response."""
         if service not in self._clients:
             name = self.name(f"emo_llama_node/{service}")
             client = self._clients[service] = self.helper.create_client(service_type, name)
-            assert client.wait_for_service(timeout_sec=seconds), f"no service {service}"
+            assert client.wait_for_service(timeout_sec=PATIENCE_S), f"no service {service}"
             self.wait_matched(name)
-        started = time.monotonic()
         future = self._clients[service].call_async(request)
-        self.until(future.done, f"the answer of {service}", seconds)
-        return future.result(), time.monotonic() - started
+        self.until(future.done, f"the answer of {service}")
+        return future.result()
 
     def wait_matched(self, service_name):
         """Wait until nodes under test in this process see a client: before that, Fast DDS may drop their answers."""
@@ -131,18 +131,17 @@ class Corner:
                 self.until(lambda node=node: node.count_clients(service_name), f"a match on {service_name}")
 
     def change_state(self, transition):
-        """Ask for a lifecycle transition by name; return (success, seconds it took)."""
+        """Ask for a lifecycle transition by name; return whether it succeeded."""
         from lifecycle_msgs.msg import Transition
         from lifecycle_msgs.srv import ChangeState
 
         number = getattr(Transition, f"TRANSITION_{transition.upper()}")
-        response, took = self.call(ChangeState, "change_state", ChangeState.Request(transition=Transition(id=number)))
-        return response.success, took
+        return self.call(ChangeState, "change_state", ChangeState.Request(transition=Transition(id=number))).success
 
     def state(self):
         from lifecycle_msgs.srv import GetState
 
-        return self.call(GetState, "get_state", GetState.Request())[0].current_state.label
+        return self.call(GetState, "get_state", GetState.Request()).current_state.label
 
     def set_parameter(self, name, value):
         """Set one parameter over its service; return the SetParametersResult."""
@@ -150,13 +149,13 @@ class Corner:
         from rclpy.parameter import Parameter
 
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-        return self.call(SetParameters, "set_parameters", request)[0].results[0]
+        return self.call(SetParameters, "set_parameters", request).results[0]
 
     def parameter(self, name):
         from rcl_interfaces.srv import GetParameters
         from rclpy.parameter import parameter_value_to_python
 
-        response, _ = self.call(GetParameters, "get_parameters", GetParameters.Request(names=[name]))
+        response = self.call(GetParameters, "get_parameters", GetParameters.Request(names=[name]))
         return parameter_value_to_python(response.values[0])
 
     def hear(self, message_type, topic, qos=10):
@@ -231,7 +230,9 @@ class ScriptedEngine:
         self.questions = []
         self.flushes = 0
         self.live = {}
-        self.start_takes = self.stop_takes = 0.0
+        self.may_start, self.may_stop = threading.Event(), threading.Event()
+        self.may_start.set()
+        self.may_stop.set()
         self.stopped = threading.Event()
 
     def start(self):
@@ -239,7 +240,7 @@ class ScriptedEngine:
         from emo_llama_ros.engine.api import EngineState
         from emo_llama_ros.labels import RAF_DB
 
-        time.sleep(self.start_takes)
+        assert self.may_start.wait(PATIENCE_S)
         self.state = EngineState.READY
         self.model_info = ModelInfo("scripted", "scripted", RAF_DB)
 
@@ -263,7 +264,7 @@ class ScriptedEngine:
     def stop(self, timeout_s=1.5):
         from emo_llama_ros.engine.api import EngineState
 
-        time.sleep(self.stop_takes)
+        assert self.may_stop.wait(PATIENCE_S)
         self.state = EngineState.STOPPED
         self.stopped.set()
 
@@ -271,7 +272,8 @@ class ScriptedEngine:
 @pytest.fixture
 def scripted(monkeypatch):
     """A make_engine whose engines are kept in `scripted.made`; no model file is looked for."""
-    monkeypatch.setattr("emo_llama_ros.checks.preflight.check_files", lambda options: None)
+    for look in ("check_files", "check_networks"):
+        monkeypatch.setattr(f"emo_llama_ros.checks.preflight.{look}", lambda options: None)
 
     def make(options, on_estimate):
         engine = ScriptedEngine(options, on_estimate)
@@ -310,12 +312,12 @@ def estimate():
 @pytest.fixture(scope="session")
 def fetched_networks():
     """Skips unless the embedded networks lie in the user's cache."""
-    from emo_llama_ros.checks.preflight import check_files
+    from emo_llama_ros.checks.preflight import check_networks
     from emo_llama_ros.errors import MissingModel
     from emo_llama_ros.options import Options
 
     try:
-        check_files(Options())
+        check_networks(Options())
     except MissingModel as error:
         pytest.skip(str(error))
 

@@ -4,6 +4,7 @@ import textwrap
 import time
 
 import pytest
+from patience import PATIENCE_S
 
 from emo_llama_ros.options import Options
 
@@ -281,7 +282,7 @@ def test_frames_lost_on_the_way_are_counted(corner, camera_on, monkeypatch):
     """
     for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
         monkeypatch.delenv(name, raising=False)
-    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=PATIENCE_S)
     report = camera.report()
     if len(frames) == 40:
         pytest.skip("this middleware loses nothing by default")

@@ -1,6 +1,4 @@
-import array
 import math
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -62,30 +60,6 @@ def test_a_span_that_no_duration_can_hold_is_the_longest_one(ros, years):
 
     longest = 2**31 * 10**9 - 1 if years > 0 else -(2**31) * 10**9
     assert nanoseconds(duration_message(years * 31_557_600 * 10**9)) == longest
-
-
-def test_a_frame_shares_the_buffer_of_its_message(ros):
-    from sensor_msgs.msg import CompressedImage, Image
-
-    from emo_llama_ros.ros.conversion import compressed_frame, raw_frame
-
-    image = Image(width=2, height=1, step=6, encoding="bgr8", data=array.array("B", range(6)), is_bigendian=1)
-    image.header.frame_id = "cam"
-    image.header.stamp.sec, image.header.stamp.nanosec = 5, 7
-    frame = raw_frame(image, 11)
-    image.data[0] = 200
-    assert frame.data.tolist() == [200, 1, 2, 3, 4, 5]
-    assert replace(frame, data=None) == replace(
-        frame, data=None, stamp_ns=5_000_000_007, frame_id="cam", encoding="bgr8", width=2, height=1, step=6,
-        is_bigendian=True, compressed=False, received_ns=11,
-    )  # fmt: skip
-
-    jpeg = CompressedImage(format="jpeg", data=array.array("B", b"abc"))
-    packed = compressed_frame(jpeg, 12)
-    assert packed.compressed
-    assert packed.encoding == "jpeg"
-    assert bytes(packed.data) == b"abc"
-    assert (packed.width, packed.height, packed.step) == (0, 0, 0)
 
 
 def test_the_model_description_survives_the_message():

@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+from patience import PATIENCE_S
 
 from emo_llama_ros.findings import Level
 from emo_llama_ros.options import Options
@@ -20,7 +21,7 @@ def findings(corner, **values):
         found[:] = ros_findings(options, seconds=1.0)
         return any(corner.namespace in f"{f.subject} {f.found}" for f in found)
 
-    corner.until(seen, "the camera to be discovered", 15.0)
+    corner.until(seen, "the camera to be discovered")
     return found
 
 
@@ -93,7 +94,7 @@ def test_a_broken_environment_is_a_finding_and_the_command_goes_on(repository, e
         "import sys; sys.argv = ['emo_llama', 'doctor', '--seconds', '0']; from emo_llama_ros.cli import main; main()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", command], capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, "-c", command], capture_output=True, text=True, timeout=PATIENCE_S, check=False,
         env={**os.environ, "PYTHONPATH": path, **environment},
     )  # fmt: skip
     lines = done.stdout.splitlines()

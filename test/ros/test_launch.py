@@ -8,6 +8,7 @@ import sys
 import types
 
 import pytest
+from patience import PATIENCE_S
 
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.options import specs
@@ -32,7 +33,7 @@ def test_every_option_is_a_launch_argument_and_described():
 def stop(process):
     """End a process group as Ctrl-C in a terminal does; return the exit code of its leader."""
     os.killpg(process.pid, signal.SIGINT)
-    return process.wait(10)
+    return process.wait(PATIENCE_S)
 
 
 def lifecycle_label(corner, node_name):
@@ -40,7 +41,7 @@ def lifecycle_label(corner, node_name):
 
     client = corner.helper.create_client(GetState, f"{node_name}/get_state")
     try:
-        assert client.wait_for_service(timeout_sec=30.0)
+        assert client.wait_for_service(timeout_sec=PATIENCE_S)
         future = client.call_async(GetState.Request())
         corner.until(future.done, "the lifecycle state")
         return future.result().current_state.label
@@ -82,19 +83,19 @@ def test_ros2_launch_starts_an_active_node(corner, emo_launch, fetched_networks)
                  "medical_or_safety_reason:=no: really", "clip_s:=3", "model_path:=7"]  # fmt: skip
     process = real_launch(emo_launch, *arguments)
     try:
-        corner.until(lambda: lifecycle_label(corner, corner.name("eyes")) == "active", "the node", 30.0)
+        corner.until(lambda: lifecycle_label(corner, corner.name("eyes")) == "active", "the node")
         corner.until(lambda: corner.helper.count_subscribers(corner.name("front/image_raw")), "the subscription")
         from rcl_interfaces.srv import GetParameters
         from rclpy.parameter import parameter_value_to_python
 
         client = corner.helper.create_client(GetParameters, corner.name("eyes/get_parameters"))
-        assert client.wait_for_service(timeout_sec=10.0)
+        assert client.wait_for_service(timeout_sec=PATIENCE_S)
         future = client.call_async(GetParameters.Request(names=["medical_or_safety_reason", "clip_s", "model_path"]))
         corner.until(future.done, "the parameters")
         assert [parameter_value_to_python(v) for v in future.result().values] == ["no: really", 3.0, "7"]
     finally:
         code = stop(process)
-        print(process.communicate()[0])
+        print(process.communicate(timeout=PATIENCE_S)[0])
     assert code == 0
 
 
@@ -108,7 +109,7 @@ def test_ros2_launch_starts_an_active_node(corner, emo_launch, fetched_networks)
 )
 def test_ros2_launch_refuses_what_cannot_be_meant(emo_launch, argument, words):
     process = real_launch(emo_launch, argument)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode != 0
     for word in words:
         assert word in output

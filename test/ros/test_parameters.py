@@ -89,7 +89,7 @@ def test_every_choice_is_accepted(ros, spec):
 def test_while_configured_only_live_parameters_change(corner, scripted):
     corner.emo_llama_node(scripted)
     assert corner.set_parameter("clip_s", 3.0).successful
-    assert corner.change_state("configure")[0]
+    assert corner.change_state("configure")
     (engine,) = scripted.made
     assert engine.options.clip_s == 3.0
 
@@ -103,9 +103,9 @@ def test_while_configured_only_live_parameters_change(corner, scripted):
         assert corner.set_parameter(name, value).successful, name
         assert engine.live[name] == value
 
-    assert corner.change_state("cleanup")[0]
+    assert corner.change_state("cleanup")
     assert corner.set_parameter("clip_s", 4.0).successful
-    assert corner.change_state("configure")[0]
+    assert corner.change_state("configure")
     options = scripted.made[-1].options
     assert options.clip_s == 4.0
     assert options.min_confidence == 0.5, "what was changed live stays"
@@ -116,10 +116,10 @@ def test_one_bad_value_of_several_changes_nothing(corner, scripted):
     from rclpy.parameter import Parameter
 
     corner.emo_llama_node(scripted)
-    assert corner.change_state("configure")[0]
+    assert corner.change_state("configure")
     both = [Parameter("min_confidence", value=0.9), Parameter("backend", value="crystal_ball")]
     request = SetParametersAtomically.Request(parameters=[p.to_parameter_msg() for p in both])
-    response, _ = corner.call(SetParametersAtomically, "set_parameters_atomically", request)
+    response = corner.call(SetParametersAtomically, "set_parameters_atomically", request)
     assert not response.result.successful
     assert corner.parameter("min_confidence") == SPECS["min_confidence"].default
     assert scripted.made[0].live == {}

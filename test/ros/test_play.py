@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 
 from emo_llama_ros.frames import RawFrame
 from emo_llama_ros.recordings.bag_writer import BagWriter
@@ -138,7 +139,7 @@ def test_a_camera_beside_ends_with_its_context_and_says_why_it_ended_by_itself(c
         until_interrupted() as over,
         camera_beside(Playable("webcam 0", "", lambda: frames(3)), "image_raw", corner.namespace) as camera,
     ):
-        assert over.wait(5.0)
+        assert over.wait(PATIENCE_S)
     assert camera.failure == "webcam 0 gives no picture any more."
 
 
@@ -152,10 +153,10 @@ def test_the_command_plays_and_ends_at_ctrl_c(corner, heard, bag, repository):
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        corner.until(lambda: len(raw) > 6, "images", 30.0)
+        corner.until(lambda: len(raw) > 6, "images")
     finally:
         process.send_signal(signal.SIGINT)
-        out, errors = process.communicate(timeout=10)
+        out, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, errors
     first, *remarks = errors.splitlines()
     assert first == f"Playing bag on {corner.name('image_raw')} and {corner.name('image_raw')}/compressed."

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from patience import PATIENCE_S
 
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.options import Options, specs
@@ -150,11 +151,11 @@ def test_emo_llama_run_starts_an_active_node_and_ends_on_ctrl_c(corner, reposito
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(repository), os.environ.get("PYTHONPATH", "")])},
     )
     try:
-        corner.until(lambda: corner.helper.count_subscribers(corner.name("front/image_raw")), "the subscription", 30.0)
-        assert corner.call(GetState, "get_state", GetState.Request())[0].current_state.label == "active"
+        corner.until(lambda: corner.helper.count_subscribers(corner.name("front/image_raw")), "the subscription")
+        assert corner.call(GetState, "get_state", GetState.Request()).current_state.label == "active"
         assert corner.parameter("min_confidence") == 0.7
         assert corner.parameter("clip_s") == 3.0
     finally:
         os.killpg(process.pid, signal.SIGINT)
-        code = process.wait(10)
+        code = process.wait(PATIENCE_S)
     assert code == 0

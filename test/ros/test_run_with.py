@@ -9,6 +9,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 
 pytestmark = pytest.mark.usefixtures("ros")
 
@@ -44,7 +45,7 @@ def run(repository, corner, tmp_path):
     for process in made:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.communicate(timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize("more", [(), ("image_topic:=front", "image_transport:=compressed")], ids=["raw", "compressed"])
@@ -53,10 +54,10 @@ def test_a_webcam_reaches_the_node_and_ctrl_c_ends_both(corner, run, video, fetc
 
     values = corner.diagnostics()
     process = run("--webcam", video, *more)
-    corner.until(lambda: int((values("camera") or (0, "", {}))[2].get("frames received", 0)) > 3, "frames", 60.0)
-    assert corner.call(GetState, "get_state", GetState.Request())[0].current_state.label == "active"
+    corner.until(lambda: int((values("camera") or (0, "", {}))[2].get("frames received", 0)) > 3, "frames")
+    assert corner.call(GetState, "get_state", GetState.Request()).current_state.label == "active"
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=15)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, errors
     topic = corner.name("front" if more else "camera/image_raw")
     assert f"{video}: 64×48 images on {topic}. Ctrl-C ends it.\n" in errors
@@ -65,9 +66,9 @@ def test_a_webcam_reaches_the_node_and_ctrl_c_ends_both(corner, run, video, fetc
 
 def test_a_view_shows_the_node_that_runs_behind_it_and_ctrl_c_ends_all(corner, run, video, fetched_networks, tmp_path):
     process = run("--webcam", video, "--watch")
-    corner.until(lambda: corner.helper.count_publishers(corner.name("emotion")), "the node", 60.0)
+    corner.until(lambda: corner.helper.count_publishers(corner.name("emotion")), "the node")
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=15)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
     corner.until(lambda: not corner.helper.count_publishers(corner.name("emotion")), "the end of the node")
@@ -83,7 +84,7 @@ def test_a_view_shows_the_node_that_runs_behind_it_and_ctrl_c_ends_all(corner, r
 )
 def test_a_webcam_that_cannot_be_opened_is_one_sentence_and_no_node(run, arguments, reason):
     process = run(*arguments)
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert errors.startswith(f"emo_llama: {reason}"), errors
     assert errors.count("\n") == 1

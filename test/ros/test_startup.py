@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from patience import PATIENCE_S
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,7 +24,7 @@ def console_scripts(repository):
 def started(command, repository, **environment):
     path = os.pathsep.join([str(repository), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=False,
+        command, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
         env={**os.environ, "PYTHONPATH": path, **environment},
     )  # fmt: skip
 
@@ -66,7 +67,7 @@ def test_ctrl_c_in_the_first_moments_shows_no_traceback(repository):
         )
         time.sleep(moment)
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=PATIENCE_S)
         assert "Traceback" not in output or (moment < 0.5 and "emo_llama_ros" not in output), output
 
 

@@ -110,7 +110,7 @@ def test_raw_streams_arrive_whole_with_the_shipped_profile(corner, width, height
     corner.until(lambda: camera.get_subscription_count(), "the subscription")
     for number in range(30):
         camera.publish(corner.image(width=width, height=height))
-        corner.until(lambda n=number: len(heard) > n, f"image {number}", seconds=2.0)
+        corner.until(lambda n=number: len(heard) > n, f"image {number}")
     assert len(heard) == 30
 
 

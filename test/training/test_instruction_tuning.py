@@ -90,14 +90,14 @@ def test_two_steps_on_a_base_in_nf4_train_what_the_recipe_says(base, records, tr
     }
 
 
-def test_a_new_clue_qformer_starts_as_the_main_one(base, records, trained, tmp_path):
+def test_a_new_aggregator_starts_as_the_main_one(base, records, trained, tmp_path):
     recipe = miniature(RECIPE, base, records, quantization="none", steps=1, rate=1e-3)
     run.train(recipe, tmp_path)
     before = trained["before"]
     main = {n.removeprefix("token_generation.qformer."): t for n, t in before.items() if "generation.qformer" in n}
-    clue = {n.removeprefix("face_branch.aggregator."): t for n, t in before.items() if "face_branch.aggregator" in n}
-    fitting = [name for name in clue if name in main and main[name].shape == clue[name].shape and "bias" not in name]
-    assert all(torch.equal(clue[name], main[name]) for name in fitting)
+    face = {n.removeprefix("face_branch.aggregator."): t for n, t in before.items() if "face_branch.aggregator" in n}
+    fitting = [name for name in face if name in main and main[name].shape == face[name].shape and "bias" not in name]
+    assert all(torch.equal(face[name], main[name]) for name in fitting)
 
 
 @pytest.mark.slow

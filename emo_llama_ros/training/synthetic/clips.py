@@ -122,7 +122,7 @@ class SyntheticClips:
         return SyntheticClips(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(SyntheticClips)))
 
 
-def clue_clips(
+def synthetic_clips(
     clips: Sequence[Clip], landmarks: Sequence[Sequence[FloatArray]], labels: Sequence[int], max_frames: int
 ) -> SyntheticClips:
     """Return the arrays of clips whose faces have an expression and measures, read by the code that the node runs.

@@ -1,4 +1,4 @@
-"""Questions about a clip of clues, and answers that say what was measured and nothing else.
+"""Questions about a synthetic clip, and answers that say what was measured and nothing else.
 
 Every statement comes out of `emo_llama_ros.evidence`, so its checker understands it; a test holds each answer against
 the facts it was made from.

@@ -1,4 +1,4 @@
-"""Conversations about clue clips, drawn anew each time a clip comes round."""
+"""Conversations about synthetic clips, drawn anew each time a clip comes round."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from emo_llama_ros.options import Options
 from emo_llama_ros.perception.baseline import Baselines
 from emo_llama_ros.perception.clips import Clip
 from emo_llama_ros.training.synthetic import readings, trajectories
-from emo_llama_ros.training.synthetic.clips import SyntheticClips, clue_clips
+from emo_llama_ros.training.synthetic.clips import SyntheticClips, synthetic_clips
 from emo_llama_ros.training.synthetic.trajectories import clip_labels
 
 RATE_HZ = 10.0
@@ -163,7 +163,7 @@ def clips_of(recordings: Sequence[Recording], frames: int, max_frames: int, seed
             points.append([recording.landmarks[t] for t in used])
             ages = np.array([[(stamps[end] - stamps[t]) / SECOND_NS for t in used]])
             labels.append(int(clip_labels(shares[None], ages)[0]))
-    return clue_clips(clips, points, labels, max_frames)
+    return synthetic_clips(clips, points, labels, max_frames)
 
 
 def save(recordings: Sequence[Recording], mean_face: np.ndarray, path: Path) -> None:

@@ -95,7 +95,7 @@ class SyntheticClipSource:
         return sorted(self._folder.iterdir())
 
     def sized(self, config: EmoLlamaConfig) -> EmoLlamaConfig:
-        """Return `config` with the vocabularies and clue sizes of this source."""
+        """Return `config` with the vocabularies and sizes of the priors of this source."""
         if config.face is None:
             raise BadParameter("The data source synthetic shows faces only: the recipe's model needs a face branch.")
         aggregator = replace(config.face.aggregator, vocab_size=self._prompt_words, max_prompt_tokens=_PROMPT_TOKENS)

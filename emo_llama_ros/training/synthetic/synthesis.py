@@ -17,7 +17,7 @@ from emo_llama_ros.options import Options
 from emo_llama_ros.perception.clips import Clip
 from emo_llama_ros.training.synthetic import activation, face_model, readings, trajectories
 from emo_llama_ros.training.synthetic.activation import UNITS
-from emo_llama_ros.training.synthetic.clips import SyntheticClips, clue_clips
+from emo_llama_ros.training.synthetic.clips import SyntheticClips, synthetic_clips
 
 CHUNK = 512
 WITH_BASELINE = 0.55
@@ -86,7 +86,7 @@ def _chunk(seed: int, number: int, max_frames: int, mean_face: np.ndarray) -> Sy
         baseline = measure(frontal(face_model.whole(neutral[i])), float(neutral_eyes[i])) if known[i] else None
         clips.append(Clip("", "", stamps, tuple(faces), baseline))
         points.append(shown)
-    return clue_clips(clips, points, course.labels.tolist(), max_frames)
+    return synthetic_clips(clips, points, course.labels.tolist(), max_frames)
 
 
 def _eye_openings(rng: np.random.Generator, moved: np.ndarray, resting: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
