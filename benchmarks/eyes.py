@@ -35,14 +35,16 @@ from rich.table import Table
 from emo_llama_ros.data.datasets.clip_source import whole_axes
 from emo_llama_ros.data.ferplus import VotedFaces, read_voted_faces
 from emo_llama_ros.evaluation.metrics import calibration_of, confusion_of, vote_scores, war_uar
-from emo_llama_ros.faces.alignment import FaceAxes
+from emo_llama_ros.faces import blendshapes
+from emo_llama_ros.faces.alignment import FaceAxes, mesh_axes
+from emo_llama_ros.faces.blendshapes import Blendshapes
+from emo_llama_ros.faces.embedded import FaceFinder
 from emo_llama_ros.faces.emo_eyes import FOLDER, NETWORK_FILE, EmoEyes
 from emo_llama_ros.faces.expression import ExpressionReader, Reading
-from emo_llama_ros.faces.make import make_analyzer
-from emo_llama_ros.install.fetch import earlier_file
+from emo_llama_ros.faces.face import FloatArray
+from emo_llama_ros.install.fetch import earlier_file, model_file
 from emo_llama_ros.labels import FERPLUS, RAF_DB
-from emo_llama_ros.options import Options
-from emo_llama_ros.training.eyes.framing import enlarged, found_axes
+from emo_llama_ros.training.eyes.framing import enlarged, found_mesh
 from emo_llama_ros.training.eyes.targets import disagreement_of
 
 SEVEN = [FERPLUS.labels.index(label) for label in RAF_DB.labels]
@@ -57,6 +59,7 @@ class Seen:
 
     pictures: list[Grey]
     axes: list[FaceAxes]
+    movements: list[FloatArray | None]
     found: float = 1.0
     """Share in which a face was found."""
 
@@ -126,29 +129,27 @@ def main() -> None:
 
 def as_they_lie(faces: VotedFaces) -> Seen:
     """Return FER's pictures, each taken for one face that is framed as FER does."""
-    return Seen(list(faces.images), [whole_axes(*image.shape) for image in faces.images])
+    return Seen(list(faces.images), [whole_axes(*image.shape) for image in faces.images], [None] * len(faces))
 
 
 def as_found(faces: VotedFaces) -> Seen:
     """Return enlarged pictures with the face that the node finds; the whole picture where it finds none."""
-    analyzer = make_analyzer(Options())
-    pictures, axes, found = [], [], 0
-    for image in faces.images:
-        grey = enlarged(image)
-        there = found_axes(grey, analyzer)
-        pictures.append(grey)
-        axes.append(whole_axes(*grey.shape) if there is None else there)
-        found += there is not None
-    return Seen(pictures, axes, found / len(faces))
+    finder, scorer = FaceFinder(), Blendshapes(model_file(blendshapes.NETWORK_FILE))
+    pictures = [enlarged(image) for image in faces.images]
+    meshes = [found_mesh(grey, finder) for grey in pictures]
+    axes = [whole_axes(*g.shape) if m is None else mesh_axes(m) for g, m in zip(pictures, meshes, strict=True)]
+    movements = [None if mesh is None else scorer.movements(mesh) for mesh in meshes]
+    return Seen(pictures, axes, movements, sum(mesh is not None for mesh in meshes) / len(faces))
 
 
 def measure(reader: ExpressionReader, seen: Seen) -> Result:
     """Return what a network reads, one face at a time."""
     readings: list[Reading] = []
     times = []
-    for picture, axes in zip(seen.pictures, seen.axes, strict=True):
+    for picture, axes, movements in zip(seen.pictures, seen.axes, seen.movements, strict=True):
         start = time.perf_counter()
-        readings.append(reader.read(np.empty((0, 0, 3), np.uint8), picture, axes))  # both read grey pictures only
+        # Both networks read grey pictures only.
+        readings.append(reader.read(np.empty((0, 0, 3), np.uint8), picture, axes, movements))
         times.append(time.perf_counter() - start)
     return Result(
         np.array([reading.probabilities for reading in readings], np.float64),

@@ -37,7 +37,9 @@ class MiniXception:
         self._size = self._network.input_shape[1]
         self._order = [NETWORK_LABELS.index(label) for label in RAF_DB.labels]
 
-    def read(self, rgb: RgbImage, grey: npt.NDArray[np.uint8], axes: FaceAxes) -> Reading:
+    def read(
+        self, rgb: RgbImage, grey: npt.NDArray[np.uint8], axes: FaceAxes, movements: FloatArray | None = None
+    ) -> Reading:
         """Return the mean over the views, and the embedding."""
         return self._reading([self._look(cut(grey, axes.roi(*view), self._size)) for view in VIEWS])
 

@@ -68,15 +68,26 @@ class Blendshapes:
         """Return all scores (52,) float32 in [0, 1], named by `OUTPUTS`, of landmarks (478, 3) in pixels."""
         return self._network(np.ascontiguousarray(landmarks[None, list(INPUT_POINTS), :2]))[0]
 
-    def scores(self, landmarks: FloatArray) -> dict[str, float]:
-        """Return the scores of `SCORES`, in [0, 1], of landmarks (478, 3) in pixels.
+    def movements(self, landmarks: FloatArray) -> FloatArray:
+        """Return all scores with left and right averaged, (32,) float32 in [0, 1], named by `MOVEMENTS`.
 
-        Place and size of the face do not matter.
+        `landmarks` (478, 3) are in pixels; place and size of the face do not matter.
         """
         raw = self.raw(landmarks)
-        return {name: float(raw[sides].mean()) for name, sides in _SIDES.items()}
+        return np.array([raw[sides].mean() for sides in _SIDES.values()], np.float32)
+
+    def scores(self, landmarks: FloatArray) -> dict[str, float]:
+        """Return the scores of `SCORES` by name, of landmarks (478, 3) in pixels."""
+        return scores_of(self.movements(landmarks))
 
 
-_SIDES = {
-    name: [i for i, output in enumerate(OUTPUTS) if output in (name, f"{name}Left", f"{name}Right")] for name in SCORES
-}
+def scores_of(movements: FloatArray) -> dict[str, float]:
+    """Return the scores of `SCORES`, in [0, 1], by name, of movements (32,)."""
+    return {name: float(movements[MOVEMENTS.index(name)]) for name in SCORES}
+
+
+_SIDES: dict[str, list[int]] = {}
+for _place, _output in enumerate(OUTPUTS):
+    _SIDES.setdefault(_output.removesuffix("Left").removesuffix("Right"), []).append(_place)
+MOVEMENTS: tuple[str, ...] = tuple(_SIDES)
+"""What a face's parts do, on whichever side: the names of `OUTPUTS` with left and right as one."""

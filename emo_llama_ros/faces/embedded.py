@@ -23,25 +23,17 @@ MESH_ZOOMS = (1.0, 1.25)
 over the border for smaller than it is. On 500 FER+ faces that brought back 5 of the 22 without a mesh."""
 
 
-class EmbeddedAnalyzer:
-    """Finds and measures faces with the networks of `emo_llama fetch`: BlazeFace, landmarks, blendshapes, expression.
+class FaceFinder:
+    """Finds faces and their meshes with BlazeFace and the landmark networks; a find without a mesh is no face."""
 
-    Every face has landmarks, pose, measures, expression and embedding: a find without a face mesh is no face. The box
-    is the one around the mesh.
-    """
-
-    def __init__(self, options: Options) -> None:
-        folder = options.models_folder
+    def __init__(self, models_folder: str = "") -> None:
         self._detector = BlazeFace(
-            model_file(blazeface.FAR_NETWORK_FILE, folder), model_file(blazeface.NEAR_NETWORK_FILE, folder)
+            model_file(blazeface.FAR_NETWORK_FILE, models_folder),
+            model_file(blazeface.NEAR_NETWORK_FILE, models_folder),
         )
-        self._mesh = FaceMesh(model_file(face_mesh.NETWORK_FILE, folder), model_file(face_mesh.WITNESS_FILE, folder))
-        self._reader = FaceReader(options)
-
-    @property
-    def name(self) -> str:
-        """Names the networks in use."""
-        return f"blazeface+facemesh+{self._reader.expression.name}"
+        self._mesh = FaceMesh(
+            model_file(face_mesh.NETWORK_FILE, models_folder), model_file(face_mesh.WITNESS_FILE, models_folder)
+        )
 
     def find(self, rgb: RgbImage, known: Sequence[Face] = (), everywhere: bool = True) -> list[Face]:
         """Return the faces of an RGB uint8 image (H, W, 3), the largest first: box, score, crop and mesh.
@@ -62,17 +54,6 @@ class EmbeddedAnalyzer:
         # What was found afresh comes first: where both claim a place, a followed mesh may have slipped.
         return _largest_first(distinct([*sorted(found, key=lambda face: -face.score), *followed]))
 
-    def read(self, rgb: RgbImage, faces: Sequence[Face]) -> list[Face]:
-        """Return faces that were found in this image with everything that is measured on them."""
-        if not faces:
-            return []
-        grey = to_grey(rgb)
-        return [self._reader.read(rgb, grey, face) for face in faces]
-
-    def analyze(self, rgb: RgbImage) -> list[Face]:
-        """Return all faces of an image, read."""
-        return self.read(rgb, self.find(rgb))
-
     def _follow(self, rgb: RgbImage, old: Face) -> Face | None:
         if old.landmarks is None:
             return None
@@ -85,6 +66,37 @@ class EmbeddedAnalyzer:
             if mesh is not None:
                 return located(rgb, detection.score, mesh)
         return None
+
+
+class EmbeddedAnalyzer:
+    """Finds and measures faces with the networks of `emo_llama fetch`: BlazeFace, landmarks, blendshapes, expression.
+
+    Every face has landmarks, pose, measures, expression and embedding. The box is the one around the mesh.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._finder = FaceFinder(options.models_folder)
+        self._reader = FaceReader(options)
+
+    @property
+    def name(self) -> str:
+        """Names the networks in use."""
+        return f"blazeface+facemesh+{self._reader.expression.name}"
+
+    def find(self, rgb: RgbImage, known: Sequence[Face] = (), everywhere: bool = True) -> list[Face]:
+        """Return the faces of an RGB uint8 image (H, W, 3); see `FaceFinder.find`."""
+        return self._finder.find(rgb, known, everywhere)
+
+    def read(self, rgb: RgbImage, faces: Sequence[Face]) -> list[Face]:
+        """Return faces that were found in this image with everything that is measured on them."""
+        if not faces:
+            return []
+        grey = to_grey(rgb)
+        return [self._reader.read(rgb, grey, face) for face in faces]
+
+    def analyze(self, rgb: RgbImage) -> list[Face]:
+        """Return all faces of an image, read."""
+        return self.read(rgb, self.find(rgb))
 
 
 def distinct(faces: Sequence[Face]) -> list[Face]:

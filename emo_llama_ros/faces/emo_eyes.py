@@ -1,6 +1,7 @@
 """emo-eyes, the facial analysis network of this package: what a face shows, and how far people would disagree about it.
 
-One grey, upright picture of the face goes in, as it is and mirrored. The network was trained on the votes of ten people
+One grey, upright picture of the face goes in, as it is and mirrored, and how its parts have moved, where that is known.
+The network was trained on the votes of ten people
 a face (`training.eyes`), so a probability is the share of people who would choose that display. Its file and all that
 was measured when it was made lie in `emo_eyes/` beside this module, and are checked before use.
 """
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from emo_llama_ros.checksums import file_sha256
 from emo_llama_ros.errors import MissingModel
+from emo_llama_ros.faces import blendshapes
 from emo_llama_ros.faces.alignment import FaceAxes, cut
 from emo_llama_ros.faces.expression import Reading
 from emo_llama_ros.faces.face import FloatArray
@@ -25,10 +27,11 @@ from emo_llama_ros.frames import RgbImage
 from emo_llama_ros.labels import FERPLUS, RAF_DB
 
 FOLDER = Path(__file__).parent / "networks" / "emo_eyes"
-INPUT = "pictures"
+PICTURES, MOVEMENTS = "pictures", "movements"
+"""(N, 1, S, S), normalized, and (N, 32) in the order of blendshapes.MOVEMENTS, NaN where a face's are not known."""
 OUTPUTS = ("logits", "disagreement", "features", "vector")
 """(N, 8) in the order of labels.FERPLUS; (N,) in [0, 1]; (N, 128, h, w); (N, 128), the features' mean over space."""
-FORMAT = "emo_llama_ros/eyes/1"
+FORMAT = "emo_llama_ros/eyes/2"
 NETWORK_FILE = "eyes.onnx"
 MANIFEST = "manifest.json"
 CHECKSUMS = "checksums.json"
@@ -43,6 +46,7 @@ LEAST_DEVIATION = 4.0
 """Added to a picture's deviation in grey values, so that the noise of a blank picture does not become a face."""
 _SEVEN = [FERPLUS.labels.index(label) for label in RAF_DB.labels]
 _CONTEMPT = FERPLUS.labels.index("contempt")
+_UNKNOWN = np.full(len(blendshapes.MOVEMENTS), np.nan, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +90,19 @@ class EmoEyes:
         self._shift = np.log(self.manifest.prior) * point
         self._temperature = self.manifest.temperature(point)
 
-    def read(self, rgb: RgbImage, grey: npt.NDArray[np.uint8], axes: FaceAxes) -> Reading:
+    def read(
+        self, rgb: RgbImage, grey: npt.NDArray[np.uint8], axes: FaceAxes, movements: FloatArray | None = None
+    ) -> Reading:
         """Return the mean reading of the face and its mirror image; see `ExpressionReader`."""
         roi = axes.roi(FER_SCALE * FRAME, FER_DROP)
-        return self.read_picture(cut(grey, roi, self.manifest.size, repeat_edge=True))
+        return self.read_picture(cut(grey, roi, self.manifest.size, repeat_edge=True), movements)
 
-    def read_picture(self, picture: npt.NDArray[np.uint8]) -> Reading:
+    def read_picture(self, picture: npt.NDArray[np.uint8], movements: FloatArray | None = None) -> Reading:
         """Return the reading of an upright grey picture (S, S) uint8, framed as FER2013's are but for their edge."""
         upright = normalized(picture)
+        moved = _UNKNOWN if movements is None else movements.astype(np.float32)
         logits, disagreement, features, vector = self._session.run(
-            list(OUTPUTS), {INPUT: np.stack([upright, upright[:, ::-1]])[:, None]}
+            list(OUTPUTS), {PICTURES: np.stack([upright, upright[:, ::-1]])[:, None], MOVEMENTS: np.stack([moved] * 2)}
         )
         displays = _softmax((logits.mean(0) + self._shift) / self._temperature)
         seven = displays[_SEVEN]

@@ -41,8 +41,13 @@ class ExpressionReader(Protocol):
     def name(self) -> str:
         """Names the network for `FaceAnalyzer.name`."""
 
-    def read(self, rgb: RgbImage, grey: npt.NDArray[np.uint8], axes: FaceAxes) -> Reading:
-        """Return the reading of the face that lies at `axes` in an image given as RGB (H, W, 3) and grey (H, W)."""
+    def read(
+        self, rgb: RgbImage, grey: npt.NDArray[np.uint8], axes: FaceAxes, movements: FloatArray | None = None
+    ) -> Reading:
+        """Return the reading of the face that lies at `axes` in an image given as RGB (H, W, 3) and grey (H, W).
+
+        `movements` (32,) are those of `faces.blendshapes`, None where the face has no mesh; a reader may ignore them.
+        """
 
 
 def with_reading(face: Face, reading: Reading) -> Face:

@@ -88,7 +88,9 @@ class OnnxExpression:
         for note in self.notes:
             logger.info(note)
 
-    def read(self, rgb: RgbImage, grey: npt.NDArray[np.uint8], axes: FaceAxes) -> Reading:
+    def read(
+        self, rgb: RgbImage, grey: npt.NDArray[np.uint8], axes: FaceAxes, movements: FloatArray | None = None
+    ) -> Reading:
         """Return the network's reading of the whole face, and the other reader's embedding."""
         outputs = self._network.run(self._pixels(self._picture(rgb, grey, axes.roi(SCALE, DROP)).astype(np.float64)))
         return Reading(

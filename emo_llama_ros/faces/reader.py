@@ -11,7 +11,7 @@ import numpy.typing as npt
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.faces import blendshapes, face_mesh
 from emo_llama_ros.faces.alignment import margin_crop, mesh_axes
-from emo_llama_ros.faces.blendshapes import Blendshapes
+from emo_llama_ros.faces.blendshapes import Blendshapes, scores_of
 from emo_llama_ros.faces.emo_eyes import EmoEyes
 from emo_llama_ros.faces.expression import ExpressionReader, with_reading
 from emo_llama_ros.faces.face import Box, Face, FloatArray
@@ -39,11 +39,12 @@ class FaceReader:
         mesh = face.landmarks
         assert mesh is not None
         upright = frontal(mesh)
-        reading = self.expression.read(rgb, grey, mesh_axes(mesh))
+        movements = self._blendshapes.movements(mesh)
+        reading = self.expression.read(rgb, grey, mesh_axes(mesh), movements)
         return replace(
             with_reading(face, reading),
             pose=upright.pose,
-            measures=measure(upright, eye_opening(upright)) | self._blendshapes.scores(mesh),
+            measures=measure(upright, eye_opening(upright)) | scores_of(movements),
             flaws=flaws(grey, face.box, mesh, upright.pose, self._options),
         )
 

@@ -15,8 +15,8 @@ from emo_llama_ros.faces.face import Box, Face
 def searches(analyzer, monkeypatch) -> list[tuple[int, ...]]:
     """The shapes of the images that the detector has searched."""
     shapes: list[tuple[int, ...]] = []
-    detect = analyzer._detector.detect
-    monkeypatch.setattr(analyzer._detector, "detect", lambda rgb: shapes.append(rgb.shape) or detect(rgb))
+    detect = analyzer._finder._detector.detect
+    monkeypatch.setattr(analyzer._finder._detector, "detect", lambda rgb: shapes.append(rgb.shape) or detect(rgb))
     return shapes
 
 

@@ -1,4 +1,4 @@
-"""FER's pictures as the node sees them: the face found, turned upright, and cut by its own measure."""
+"""FER's faces as the node sees them: found, turned upright, cut by their own measure, and their movements scored."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -13,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import track
 
-from emo_llama_ros.faces.alignment import FaceAxes, cut, mesh_axes
+from emo_llama_ros.faces import blendshapes
+from emo_llama_ros.faces.alignment import cut, mesh_axes
+from emo_llama_ros.faces.blendshapes import Blendshapes
+from emo_llama_ros.faces.embedded import FaceFinder
 from emo_llama_ros.faces.emo_eyes import FER_DROP, FER_SCALE
-from emo_llama_ros.faces.face import FaceAnalyzer
-from emo_llama_ros.faces.make import make_analyzer
-from emo_llama_ros.options import Options
+from emo_llama_ros.faces.face import FloatArray
+from emo_llama_ros.install.fetch import model_file
 
 ENLARGED = 240
 """Pixels per side to which FER's 48 are enlarged, so that faces are found as in a camera's image."""
@@ -31,52 +34,78 @@ def enlarged(image: Pictures) -> Pictures:
     return np.asarray(cv2.resize(image, (ENLARGED, ENLARGED), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def found_axes(grey: Pictures, finder: FaceAnalyzer) -> FaceAxes | None:
-    """Return the axes of the largest face in a grey picture (H, W); None where none is found."""
+def found_mesh(grey: Pictures, finder: FaceFinder) -> FloatArray | None:
+    """Return the landmarks (478, 3) of the largest face in a grey picture (H, W); None where none is found."""
     faces = finder.find(np.ascontiguousarray(np.repeat(grey[:, :, None], 3, axis=2)))
-    mesh = faces[0].landmarks if faces else None
-    return None if mesh is None else mesh_axes(mesh)
+    return faces[0].landmarks if faces else None
 
 
-def framed(images: Pictures, finder: FaceAnalyzer) -> Pictures:
-    """Return FER pictures (N, 48, 48), each cut anew around its face; one in which none is found stays as it is."""
-    made = images.copy()
-    for place, image in enumerate(images):
-        grey = enlarged(image)
-        axes = found_axes(grey, finder)
-        if axes is not None:
-            made[place] = cut(grey, axes.roi(FER_SCALE, FER_DROP), image.shape[0], repeat_edge=True)
-    return made
+@dataclass(frozen=True, slots=True)
+class Framed:
+    """N faces as the node sees them."""
+
+    pictures: Pictures
+    """(N, 48, 48): each face cut anew; a picture in which none is found as it is."""
+    movements: FloatArray
+    """(N, 32) in the order of blendshapes.MOVEMENTS; NaN where no face is found."""
 
 
-def framed_on_all_cores(images: Pictures, folder: Path) -> Pictures:
-    """Return what `framed` gives with the node's own analyzer, and keep it in `folder`.
+class Framer:
+    """Finds faces as the node does; raises MissingModel when its networks cannot be fetched."""
 
-    A run that was stopped goes on where it was. Raise MissingModel when the analyzer's networks cannot be fetched.
+    def __init__(self) -> None:
+        self.finder = FaceFinder()
+        self._blendshapes = Blendshapes(model_file(blendshapes.NETWORK_FILE))
+
+    def framed(self, images: Pictures) -> Framed:
+        """Return FER pictures (N, 48, 48) as the node sees them."""
+        pictures = images.copy()
+        movements = np.full((len(images), len(blendshapes.MOVEMENTS)), np.nan, np.float32)
+        for place, image in enumerate(images):
+            grey = enlarged(image)
+            mesh = found_mesh(grey, self.finder)
+            if mesh is not None:
+                roi = mesh_axes(mesh).roi(FER_SCALE, FER_DROP)
+                pictures[place] = cut(grey, roi, image.shape[0], repeat_edge=True)
+                movements[place] = self._blendshapes.movements(mesh)
+        return Framed(pictures, movements)
+
+
+def as_they_lie(images: Pictures) -> Framed:
+    """Return FER pictures (N, 48, 48) without looking for the faces in them."""
+    return Framed(images, np.full((len(images), len(blendshapes.MOVEMENTS)), np.nan, np.float32))
+
+
+def framed_on_all_cores(images: Pictures, folder: Path) -> Framed:
+    """Return what `Framer.framed` gives, and keep it in `folder`.
+
+    A run that was stopped goes on where it was. Raise MissingModel when networks cannot be fetched.
     """
     folder.mkdir(parents=True, exist_ok=True)
     chunks = [images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
-    files = [folder / f"{hashlib.sha256(chunk.tobytes()).hexdigest()[:24]}.npy" for chunk in chunks]
+    files = [folder / f"{hashlib.sha256(chunk.tobytes()).hexdigest()[:24]}.npz" for chunk in chunks]
     missing = [(chunk, file) for chunk, file in zip(chunks, files, strict=True) if not file.is_file()]
     if missing:
-        make_analyzer(Options())  # says here, and once, which network is missing
+        Framer()  # says here, and once, which network is missing
         # The networks' runtimes have threads of their own, which a forked process would not have.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(os.cpu_count() or 1, len(missing)), context) as pool:
             jobs = [pool.submit(_keep_framed, chunk, file) for chunk, file in missing]
             for job in track(jobs, "Finding the faces"):
                 job.result()
-    return np.concatenate([np.load(file) for file in files])
+    kept = [np.load(file) for file in files]
+    return Framed(*(np.concatenate([part[name] for part in kept]) for name in ("pictures", "movements")))
 
 
-_finder: FaceAnalyzer | None = None
+_framer: Framer | None = None
 
 
 def _keep_framed(chunk: Pictures, file: Path) -> None:
-    global _finder
-    if _finder is None:
+    global _framer
+    if _framer is None:
         cv2.setNumThreads(1)
-        _finder = make_analyzer(Options())
-    partial = file.with_suffix(".partial.npy")
-    np.save(partial, framed(chunk, _finder))
+        _framer = Framer()
+    made = _framer.framed(chunk)
+    partial = file.with_suffix(".partial.npz")
+    np.savez(partial, pictures=made.pictures, movements=made.movements)
     partial.rename(file)

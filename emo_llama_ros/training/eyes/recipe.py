@@ -48,6 +48,8 @@ class Objective:
     ICLR 2021): 0 follows the data's skew, 1 makes every display equally likely."""
     disagreement: float = 0.2
     """Weight of the cross-entropy of the expected disagreement."""
+    movement_decay: float = 0.02
+    """Weight of the squared weights of the layer that adds what movements say; see `movements.fit_movements`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,9 @@ from emo_llama_ros.training import progress
 from emo_llama_ros.training.eyes.augment import plain
 from emo_llama_ros.training.eyes.export import export
 from emo_llama_ros.training.eyes.fit import fit, predict, stages
-from emo_llama_ros.training.eyes.framing import framed_on_all_cores
+from emo_llama_ros.training.eyes.framing import Framed, as_they_lie, framed_on_all_cores
 from emo_llama_ros.training.eyes.made_up import made_up_faces
+from emo_llama_ros.training.eyes.movements import fit_movements, held_out_logits
 from emo_llama_ros.training.eyes.network import EmoEyes
 from emo_llama_ros.training.eyes.operating_point import OperatingPoint, choose, operating_points, prior_of
 from emo_llama_ros.training.eyes.pretrained import start_from_trunk
@@ -86,15 +87,14 @@ def train_eyes(
         start_from_trunk(network, trunk_file(), pictures)
     first, *second = stages(recipe, smoke)
     network = fit(network, recipe, first, training.images[:, None], targets, held_out, output, size, resume=resume)
-    way = "as they lie in FER's pictures"
+    seen = _framed(held_out, output, smoke)
+    held_out = replace(held_out, images=seen.pictures)
     if second:
-        held_out = _framed(held_out, output, smoke)
-        both = np.stack([training.images, _framed(training, output, smoke).images], axis=1)
+        both = np.stack([training.images, _framed(training, output, smoke).pictures], axis=1)
         go_on = resume and (output / second[0].checkpoints).is_dir()
         network = fit(network, recipe, second[0], both, targets, held_out, output, size, resume=go_on)
-        way = "as the node finds and cuts them"
     folder = output / RESULT
-    chosen = publish(network, recipe, prior_of(targets.shares), held_out, way, folder, log)
+    chosen = publish(network, recipe, prior_of(targets.shares), held_out, seen.movements, folder, log)
     progress.plot(progress.read_log(log), output / progress.PLOT_NAME)
     return EyesResult(folder, log, output / progress.PLOT_NAME, chosen)
 
@@ -104,22 +104,29 @@ def publish(
     recipe: EyesRecipe,
     prior: npt.NDArray[np.float64],
     held_out: VotedFaces,
-    way: str,
+    movements: npt.NDArray[np.float32],
     folder: Path,
     log: Path,
 ) -> OperatingPoint:
     """Choose the operating point on held-out faces, write all that the node needs to `folder`, and return the point.
 
-    `prior` (8,) is the displays' frequency in training; `way` says in words how the faces are framed. The log names the
-    weights it belongs to, and travels with them.
+    `prior` (8,) is the displays' frequency in training; faces and their `movements` (N, 32) are as the node sees them.
+    Points are measured with movement layers that were fitted on other faces. The log names the weights it belongs to,
+    and travels with them.
     """
     size = recipe.network.size
     logits, doubt = predict(network, held_out.images, size)
-    points = operating_points(logits, prior, held_out)
+    voted = usable(held_out, recipe.faces.least_votes)
+    shares = np.full((len(held_out), len(FERPLUS.labels)), np.nan, np.float32)
+    shares[voted] = make_targets(held_out.select(voted), label_votes=0).shares
+    decay = recipe.objective.movement_decay
+    layer = fit_movements(logits[voted], movements[voted], shares[voted], prior, decay)
+    points = operating_points(held_out_logits(logits, movements, shares, prior, decay, held_out.group), prior, held_out)
+    alone = choose(operating_points(logits, prior, held_out))
     chosen = choose(points)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    export(network, size, folder / NETWORK_FILE)
+    export(network, layer, size, folder / NETWORK_FILE)
     manifest = {
         "format": FORMAT,
         "name": recipe.name,
@@ -128,11 +135,12 @@ def publish(
         "prior": prior.round(6).tolist(),
         "operating_point": chosen.exponent,
         "points": [point.to_json() for point in points],
-        "measured_on": f"{int((held_out.majority >= 0).sum())} held-out faces of the Training split, {way}",
+        "measured_on": f"{int((held_out.majority >= 0).sum())} held-out faces of the Training split",
         "disagreement_correlation": _correlation(doubt, held_out),
     }
     _write_json(folder / MANIFEST, manifest)
-    progress.append(log, {"weights": {NETWORK_FILE: file_sha256(folder / NETWORK_FILE)}, "chosen": chosen.to_json()})
+    sums = {NETWORK_FILE: file_sha256(folder / NETWORK_FILE)}
+    progress.append(log, {"weights": sums, "chosen": chosen.to_json(), "without_movements": alone.to_json()})
     shutil.copyfile(log, folder / TRAINING_LOG)
     _write_json(folder / CHECKSUMS, {f.name: file_sha256(f) for f in sorted(folder.iterdir())})
     return chosen
@@ -148,9 +156,9 @@ def _faces(recipe: EyesRecipe, source: str) -> VotedFaces:
     return read_voted_faces(path)
 
 
-def _framed(faces: VotedFaces, output: Path, smoke: bool) -> VotedFaces:
+def _framed(faces: VotedFaces, output: Path, smoke: bool) -> Framed:
     """Return faces as the node finds and cuts them; drawn ones, in which it would find none, as they lie."""
-    return faces if smoke else replace(faces, images=framed_on_all_cores(faces.images, output / FRAMED))
+    return as_they_lie(faces.images) if smoke else framed_on_all_cores(faces.images, output / FRAMED)
 
 
 def _header(recipe: EyesRecipe, training: VotedFaces, held_out: VotedFaces, smoke: bool) -> dict[str, Any]:

@@ -12,7 +12,7 @@ pytest.importorskip("sklearn", reason="needs the 'train' extra")
 
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.faces.alignment import Roi, cut
-from emo_llama_ros.faces.emo_eyes import FRAME, INPUT, NETWORK_FILE, OUTPUTS, TRAINING_LOG, EmoEyes
+from emo_llama_ros.faces.emo_eyes import FRAME, MOVEMENTS, NETWORK_FILE, OUTPUTS, PICTURES, TRAINING_LOG, EmoEyes
 from emo_llama_ros.faces.onnx_network import open_session
 from emo_llama_ros.labels import FERPLUS, RAF_DB
 from emo_llama_ros.training import start as start_module
@@ -20,6 +20,7 @@ from emo_llama_ros.training.eyes import run
 from emo_llama_ros.training.eyes.export import export
 from emo_llama_ros.training.eyes.fit import predict
 from emo_llama_ros.training.eyes.made_up import made_up_faces
+from emo_llama_ros.training.eyes.movements import MovementLayer
 from emo_llama_ros.training.eyes.network import EmoEyes as Network
 from emo_llama_ros.training.eyes.recipe import load_eyes_recipe
 
@@ -71,11 +72,16 @@ def test_the_exported_network_is_the_trained_one(tmp_path):
             module.running_mean.normal_(0, 0.3)
             module.running_var.uniform_(0.5, 2)
     network.eval()
-    export(network, 67, tmp_path / NETWORK_FILE)
-    pictures = torch.randn(3, 1, 67, 67)
-    exported = open_session(tmp_path / NETWORK_FILE, 1).run(list(OUTPUTS), {INPUT: pictures.numpy()})
+    layer = MovementLayer(torch.rand(32), torch.rand(32) + 0.1, torch.randn(32, 8))
+    export(network, layer, 67, tmp_path / NETWORK_FILE)
+    pictures, movements = torch.randn(3, 1, 67, 67), torch.rand(3, 32)
+    movements[1] = float("nan")
+    exported = open_session(tmp_path / NETWORK_FILE, 1).run(
+        list(OUTPUTS), {PICTURES: pictures.numpy(), MOVEMENTS: movements.numpy()}
+    )
     with torch.no_grad():
         logits, disagreement, features, vector = network(pictures)
+        logits += layer(movements)
     for ours, theirs in zip((logits, torch.sigmoid(disagreement), features, vector), exported, strict=True):
         assert ours.numpy() == pytest.approx(theirs, abs=1e-4)
 
