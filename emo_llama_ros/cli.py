@@ -71,14 +71,26 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line of this process and exit with its code: 1 after an EmoError, 2 after wrong arguments."""
+    """Run the command line of this process and exit with its code: 1 after an error, 2 after wrong arguments."""
     try:
         app(prog_name="emo_llama")
-    except EmoError as error:
+    except Exception as error:
         if os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0"):
             raise
-        print(f"emo_llama: {error}", file=sys.stderr)
+        print(f"emo_llama: {_sentence(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _sentence(error: Exception) -> str:
+    """Return what to tell a person about an error: its own sentence, or what the system or a library said."""
+    if isinstance(error, EmoError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:  # a full disk, a folder without permission
+        return f"{error.strerror}: {error.filename}." if error.filename is not None else f"{error.strerror}."
+    words = " ".join(str(error).split()).rstrip(".")
+    return (
+        f"Unexpected {type(error).__name__}{': ' if words else ''}{words}. `emo_llama --debug …` shows where it arose."
+    )
 
 
 if __name__ == "__main__":

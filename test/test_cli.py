@@ -57,6 +57,30 @@ def test_an_error_is_one_sentence_and_exit_code_1(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        ("OSError(28, 'No space left on device')", "No space left on device."),
+        ("PermissionError(13, 'Permission denied', '/out')", "Permission denied: /out."),
+        ("KeyError('x')", "Unexpected KeyError: 'x'. `emo_llama --debug …` shows where it arose."),
+        (
+            "RuntimeError('two\\nlines.')",
+            "Unexpected RuntimeError: two lines. `emo_llama --debug …` shows where it arose.",
+        ),
+        ("AssertionError()", "Unexpected AssertionError. `emo_llama --debug …` shows where it arose."),
+    ],
+)
+def test_an_error_that_nobody_thought_of_is_one_sentence_too(error, sentence):
+    script = (
+        "import emo_llama_ros.cli as cli\n"
+        "@cli.app.command()\n"
+        f"def fail():\n    raise {error}\n"
+        "import sys; sys.argv = ['emo_llama', 'fail']; cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"emo_llama: {sentence}\n")
+
+
 @pytest.mark.parametrize(("options", "variables"), [(["--debug"], {}), ([], {"EMO_LLAMA_DEBUG": "1"})])
 def test_debug_shows_the_traceback(tmp_path, options, variables):
     done = emo_llama(*options, "replay", tmp_path / "nothing", "--out", tmp_path / "out", **variables)

@@ -61,7 +61,11 @@ def bag(
         raise typer.BadParameter("These arguments give no frame.")
     last = first
     console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed} frames"), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description} {task.completed} frames", markup=False),
+        TimeElapsedColumn(),
+    )
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with BagWriter(out, storage.value) as writer, bar as progress:
         task = progress.add_task(f"Writing {shown(Path(out.name))}:", total=None)

@@ -68,13 +68,13 @@ def conversation(
 
     The API key is read from OPENAI_API_KEY. Faces leave this machine unless --local is given or the endpoint is yours.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     from emo_llama_ros.checks.extras import require
     from emo_llama_ros.data.conversations import Progress, failures_path, write_conversations
     from emo_llama_ros.data.datasets import LeftOut, open_dataset, spread
+    from emo_llama_ros.images.files import shown
 
     endpoint: Writer | None = None
     if not local:  # what it lacks shows before a data set is read, which takes a while
@@ -84,8 +84,13 @@ def conversation(
     samples = spread(list(opened.read(data, split, fold, left_out)), limit)
     _tell(left_out)
     writer = endpoint or _measured_writer(opened)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-               TextColumn("{task.fields[figures]}"))  # fmt: skip
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(None),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
     with Bar(*columns) as bar:
         task = bar.add_task(f"{opened.name} {split}", total=len(samples), figures="")
 
@@ -99,10 +104,9 @@ def conversation(
         # Measuring is one thing at a time on this machine, and its records keep the order of the data.
         at_once = 1 if local else concurrency
         result = write_conversations(samples, out, writer, concurrency=at_once, frames=frames, on_progress=show)
-    console = Console()
-    console.print(f"{result.written} written, {result.skipped} were there, {result.failed} failed: {out}")
+    typer.echo(f"{result.written} written, {result.skipped} were there, {result.failed} failed: {shown(out)}")
     if result.failed:
-        console.print(f"Reasons of the failures are in {failures_path(out)}; run the command again to retry them.")
+        typer.echo(f"Reasons of the failures are in {shown(failures_path(out))}; run the command again to retry them.")
 
 
 def _tell(left_out: LeftOut) -> None:

@@ -62,7 +62,6 @@ def evaluate(
     Results are kept as they come: after a stop, the same command goes on where it was.
     """
     from rich.console import Console
-    from rich.markdown import Markdown
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from emo_llama_ros.data.datasets import open_dataset
@@ -70,7 +69,9 @@ def evaluate(
     from emo_llama_ros.errors import BadParameter
     from emo_llama_ros.evaluation.contenders import check_contenders, contenders, fitting_jobs
     from emo_llama_ros.evaluation.evaluate import Plan
+    from emo_llama_ros.evaluation.report_view import report_view
     from emo_llama_ros.evaluation.study import JOURNAL, Study, run_study
+    from emo_llama_ros.images.files import shown
     from emo_llama_ros.labels import label_set
     from emo_llama_ros.options import Options, parse
 
@@ -101,7 +102,12 @@ def evaluate(
         jobs=jobs or fitting_jobs(made),
     )
     console = Console()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(None),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     try:
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task("", total=None)
@@ -109,10 +115,11 @@ def evaluate(
                 study, lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
             )
     except KeyboardInterrupt:
-        console.print(f"Stopped. The answers so far are in {out / JOURNAL}; the same command goes on from there.")
+        typer.echo(f"Stopped. The answers so far are in {shown(out / JOURNAL)}; the same command goes on from there.")
         raise typer.Exit(130) from None
-    console.print(Markdown((out / "report.md").read_text(encoding="utf-8")))
+    console.print(report_view((out / "report.md").read_text(encoding="utf-8")))
     for result in found["results"]:
         if result["settings"]["first_error"]:
-            console.print(f"[yellow]{result['name']}, first fault:[/] {result['settings']['first_error']}")
-    console.print(f"Report and pictures are in {out}.")
+            typer.secho(f"{result['name']}, first fault: ", fg="yellow", nl=False)
+            typer.echo(result["settings"]["first_error"])
+    typer.echo(f"Report and pictures are in {shown(out)}.")

@@ -28,7 +28,7 @@ from emo_llama_ros.errors import BadImage, EmoError
 from emo_llama_ros.estimate import StageTiming, Status
 from emo_llama_ros.faces.make import make_analyzer
 from emo_llama_ros.frames import SECOND_NS, Frame, RawFrame
-from emo_llama_ros.images.converter import make_converter
+from emo_llama_ros.images.converter import Converter, make_converter
 from emo_llama_ros.options import Options
 from emo_llama_ros.perception.perception import Observation, Perception
 
@@ -84,7 +84,7 @@ class ModelSide:
         self._seeing_ns = 0
         """Since when a frame is looked at; 0 when none is."""
         self._ready = threading.Event()
-        self._converter = make_converter(options)
+        self._converter: Converter | None = None
         self._thread = threading.Thread(target=self._run, name="emo_llama model", daemon=True)
 
     def start(self) -> None:
@@ -93,21 +93,21 @@ class ModelSide:
 
     def observe(self, raw: RawFrame) -> str:
         """Look at one frame and return its fate: "used" or the reason why it was dropped."""
-        if self._perception is None:
+        if self._perception is None or self._converter is None:
             return "not_ready"
         with self._seeing:
             self._seeing_ns = time.monotonic_ns()
             try:
-                return self._look(self._perception, raw)
+                return self._look(self._perception, self._converter, raw)
             finally:
                 self._seeing_ns = 0
 
-    def _look(self, perception: Perception, raw: RawFrame) -> str:
+    def _look(self, perception: Perception, converter: Converter, raw: RawFrame) -> str:
         if not self._options.enabled:
             return "disabled"
         try:
             with self._latencies.measure("decode"):
-                frame = self._converter.decode(raw)
+                frame = converter.decode(raw)
         except BadImage as error:
             self._trouble = str(error)
             return "bad_image"
@@ -187,7 +187,7 @@ class ModelSide:
             latency_ms=self._latencies.percentiles_ms(),
             last_bad_image=self._trouble,
             busy_s=(time.monotonic_ns() - min(since_ns)) / 1e9 if since_ns else 0.0,
-            converter=f"{self._converter.name}. {self._converter.reason}",
+            converter=f"{self._converter.name}. {self._converter.reason}" if self._converter is not None else "",
             frames_with_faces=self._perception.frames_with_faces if self._perception is not None else 0,
         )
 
@@ -204,6 +204,8 @@ class ModelSide:
         _give_way()
         try:
             self._sink.on_state(EngineState.LOADING, "", None)
+            # Here, because cv_bridge's self-test takes a while, and fails where it is broken.
+            self._converter = make_converter(self._options)
             self._perception = Perception(self._options, make_analyzer(self._options))
             backend = self._backend = self._make_backend(self._options)
             backend.load()

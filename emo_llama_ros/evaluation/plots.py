@@ -23,28 +23,34 @@ NO_ANSWER = "no answer"
 
 def save_confusion(metrics: Metrics, labels: LabelSet, title: str, path: Path) -> None:
     """Draw the confusion matrix: share of each true class in per cent, counts below, recall on the diagonal."""
+    confusion_figure(metrics, labels, title).savefig(path, dpi=150)
+
+
+def confusion_figure(metrics: Metrics, labels: LabelSet, title: str) -> Figure:
+    """Return the picture that `save_confusion` writes."""
     figure = _figure(1.6 + 0.82 * (len(labels.labels) + 1), 1.5 + 0.72 * len(labels.labels))
     axes = figure.add_subplot()
     _draw_confusion(axes, metrics.confusion, labels)
-    _caption(
-        axes,
-        title,
-        f"WAR {metrics.war.value:.1%}  ·  UAR {metrics.uar.value:.1%}  ·  {metrics.count} samples",
-    )
-    figure.savefig(path, dpi=150)
+    figures = f"WAR {metrics.war.value:.1%}  ·  UAR {metrics.uar.value:.1%}  ·  {metrics.count} samples"
+    _caption(axes, title, figures, room_in=figure.get_figwidth() - 1.7)
+    return figure
 
 
 def save_reliability(metrics: Metrics, title: str, path: Path) -> None:
     """Draw accuracy against confidence, and how many answers have which confidence; nothing without calibration."""
-    if metrics.calibration is None:
-        return
+    if metrics.calibration is not None:
+        reliability_figure(metrics.calibration, title).savefig(path, dpi=150)
+
+
+def reliability_figure(found: Calibration, title: str) -> Figure:
+    """Return the picture that `save_reliability` writes."""
     figure = _figure(5.4, 6.0)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
-    _draw_reliability(top, metrics.calibration)
-    _draw_histogram(bottom, metrics.calibration)
-    found = metrics.calibration
-    _caption(top, title, f"ECE {found.ece:.3f}  ·  Brier {found.brier:.3f}  ·  NLL {found.nll:.3f}")
-    figure.savefig(path, dpi=150)
+    _draw_reliability(top, found)
+    _draw_histogram(bottom, found)
+    figures = f"ECE {found.ece:.3f}  ·  Brier {found.brier:.3f}  ·  NLL {found.nll:.3f}"
+    _caption(top, title, figures, room_in=figure.get_figwidth() - 0.9)
+    return figure
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -98,7 +104,7 @@ def _draw_reliability(axes: Axes, found: Calibration) -> None:
     # Two empty bars for the legend, so that it shows what is drawn even where a bin is empty.
     axes.bar(0, 0, color=BLUE, alpha=0.85, label="accuracy")
     axes.bar(0, 0, color="none", edgecolor=ORANGE, hatch="////", label="gap to confidence")
-    axes.legend(loc="upper left", frameon=False, fontsize=9, labelcolor=INK)
+    axes.legend(loc="upper left", framealpha=0.85, edgecolor="none", fontsize=9, labelcolor=INK)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.set_ylabel("accuracy", color=INK)
@@ -122,9 +128,15 @@ def _tidy(axes: Axes) -> None:
     axes.tick_params(colors=INK, labelsize=9)
 
 
-def _caption(axes: Axes, title: str, figures: str) -> None:
+def _caption(axes: Axes, title: str, figures: str, room_in: float) -> None:
+    """Write the title, in as many lines of `room_in` inches as it needs, and the figures below it."""
+    from matplotlib.font_manager import FontProperties
+
+    from emo_llama_ros.recordings.captions import wrapped
+
     # Offsets in points, so that the two lines never meet, however tall the picture is.
     # Titles hold names of files: foreign bytes, and dollar signs that are no formula.
-    title = title.encode("utf-8", "replace").decode()
+    font = FontProperties(size=12, weight="bold")
+    title = "\n".join(wrapped(title.encode("utf-8", "replace").decode(), font, room_in))
     axes.set_title(title, loc="left", color=INK, fontsize=12, weight="bold", pad=22, parse_math=False)
     axes.annotate(figures, (0, 1), (0, 7), "axes fraction", "offset points", color=INK, fontsize=9.5)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +16,29 @@ import numpy as np
 
 from emo_llama_ros.errors import MissingDependency, MissingModel
 from emo_llama_ros.faces.face import FloatArray
+
+_GREETING = b"INFO: Created TensorFlow Lite"
+_stderr_lock = threading.Lock()
+
+
+@contextmanager
+def _without_its_greeting() -> Iterator[None]:
+    """Keep the line off stderr with which the library names its delegate, once a process; nothing turns it off.
+
+    It would stand amid progress bars. Whatever else is written meanwhile follows afterwards.
+    """
+    with _stderr_lock, tempfile.TemporaryFile() as kept:
+        sys.stderr.flush()
+        own = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(own, 2)
+            os.close(own)
+            kept.seek(0)
+            os.write(2, b"".join(line for line in kept if not line.startswith(_GREETING)))
 
 
 class LiteRtNetwork:
@@ -29,13 +58,13 @@ class LiteRtNetwork:
                 "run `pip install ai-edge-litert==2.3.0`."
             ) from error
         try:
-            with warnings.catch_warnings():
+            with _without_its_greeting(), warnings.catch_warnings():
                 # Keeping hidden tensors costs memory, of which the library warns; here it is some kilobytes.
                 warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
                 self._interpreter: Any = Interpreter(
                     model_path=str(path), num_threads=threads, experimental_preserve_all_tensors=inner_shape is not None
                 )
-            self._interpreter.allocate_tensors()
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise MissingModel(f"{path} is not a network that ai-edge-litert can run ({error}).") from error
         details = self._interpreter.get_input_details()[0]

@@ -46,6 +46,9 @@ def make_converter(options: Options) -> Converter:
         convert, reason = load_cv_bridge()
     except MissingDependency as error:
         if options.image_converter == "cv_bridge":
-            raise
+            raise MissingDependency(
+                f"image_converter is cv_bridge, which cannot be used: {error} Repair it, or set "
+                "image_converter to auto."
+            ) from None
         return Converter("builtin", f"The built-in converter is used: {error}", limit)
     return Converter("cv_bridge", reason, limit, convert)

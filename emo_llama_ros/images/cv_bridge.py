@@ -80,9 +80,10 @@ def test_pattern(encoding: str) -> RawFrame:
 def _load() -> ToRgb:
     try:
         from cv_bridge import CvBridge
-    except Exception as error:  # compiled modules raise more than ImportError here
+
+        bridge = CvBridge()
+    except (Exception, SystemExit) as error:  # compiled modules raise more than ImportError here
         raise MissingDependency(f"cv_bridge is installed but cannot be imported: {_first_line(error)}.") from None
-    bridge = CvBridge()
 
     def to_rgb(frame: RawFrame) -> RgbImage:
         message = SimpleNamespace(
@@ -106,7 +107,7 @@ def _self_test_apart() -> list[str]:
         )
     except (OSError, subprocess.TimeoutExpired):
         raise MissingDependency(f"cv_bridge gave no answer to its self-test in {SELF_TEST_TIMEOUT_S:g} s.") from None
-    encodings = done.stdout.split()
+    encodings = [name for name in done.stdout.split() if name in LAYOUTS]  # modules may print on being imported
     if done.returncode < 0:
         raise MissingDependency(
             f"cv_bridge is installed but its self-test died of signal {-done.returncode}; NumPy {np.__version__} is "
@@ -119,7 +120,7 @@ def _self_test_apart() -> list[str]:
     return encodings
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 

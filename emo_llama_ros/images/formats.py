@@ -2,6 +2,13 @@
 
 compressed_image_transport writes "SOURCE; KIND compressed TARGET", for example "bgr8; png compressed bgr8"; everybody
 else writes "jpeg", "JPEG", "image/jpeg", "jpg", or nothing.
+
+TARGET is the memory order of the pixels that were given to OpenCV's encoder, which takes every image for BGR. So
+"compressed bgr8", what the publisher of compressed_image_transport writes for every colour image, names an ordinary
+file whose red is red in any viewer, whatever SOURCE was. "compressed rgb8" names one whose red and blue are exchanged
+in the file: compressed_image_transport's subscriber swaps them back, and so does this package. A driver that writes
+"compressed rgb8" over an ordinary file looks wrong in all of ROS; it must write "jpeg" or "compressed bgr8". Without a
+TARGET a file is an ordinary one.
 """
 
 from __future__ import annotations

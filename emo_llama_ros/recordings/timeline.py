@@ -8,6 +8,7 @@ apart; bands carry their label as text too.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,14 +17,18 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.legend import Legend
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter
 
 from emo_llama_ros.estimate import Estimate, Status
 from emo_llama_ros.frames import RgbImage
+from emo_llama_ros.recordings.captions import width_in, wrapped
 
 MAX_PEOPLE = 8
 """Panels in one picture: those with the most estimates, in the order in which the people came."""
@@ -44,11 +49,24 @@ COLOURS = {
 _OTHER = "#777777"
 _INK, _FAINT, _RULE = "#222222", "#6B6B6B", "#DDDDDD"
 
-_WIDTH_IN, _PANEL_IN, _THUMBNAILS_IN, _NOBODY_IN, _HEAD_IN, _FOOT_IN = 12.0, 1.75, 0.75, 0.32, 1.15, 0.75
+_WIDTH_IN, _PANEL_IN, _THUMBNAILS_IN, _NOBODY_IN, _FOOT_IN = 12.0, 1.75, 0.75, 0.32, 0.75
+_TITLE_IN, _ABOUT_IN, _LINE_IN, _LEGEND_GAP_IN, _PANELS_GAP_IN = 0.32, 0.55, 0.17, 0.11, 0.2
 _LEFT_IN, _RIGHT_IN = 0.75, 0.25
+_ROOM_IN = _WIDTH_IN - _LEFT_IN - _RIGHT_IN
+_ABOUT_SIZE = 9.5
 _BAND = (1.06, 0.17)  # bottom and height of the label band, where the areas fill 0 to 1
 _LARGEST_GAP_S = 1.5
 _LETTER_IN = 0.085
+_LEGEND: dict[str, Any] = {
+    "frameon": False,
+    "fontsize": 9,
+    "handlelength": 1.1,
+    "handleheight": 1.0,
+    "columnspacing": 1.3,
+    "borderaxespad": 0,
+    "borderpad": 0.2,
+    "labelcolor": _INK,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +91,10 @@ def draw_timeline(
     path: Path, estimates: Sequence[Estimate], recording: Recording, thumbnails: Thumbnails | None = None
 ) -> None:
     """Write the timeline of `estimates` as PNG to `path`; see `timeline_figure`."""
-    timeline_figure(estimates, recording, thumbnails).savefig(path, dpi=150)
+    with warnings.catch_warnings():
+        # A name in a script that the font lacks shows boxes; saying so for each letter helps nobody.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        timeline_figure(estimates, recording, thumbnails).savefig(path, dpi=150)
 
 
 def timeline_figure(
@@ -86,7 +107,14 @@ def timeline_figure(
     nobody = [e for e in latest if e.status is Status.NO_FACE]
     panel_in = _PANEL_IN + (_THUMBNAILS_IN if thumbnails else 0.0)
     heights = [panel_in] * len(shown) + [_NOBODY_IN] * bool(nobody or not shown)
-    figure = Figure(figsize=(_WIDTH_IN, _HEAD_IN + sum(heights) * 1.12 + _FOOT_IN), facecolor="white")
+    figure = Figure(figsize=(_WIDTH_IN, 1), facecolor="white")
+    canvas = FigureCanvasAgg(figure)  # measures the legends
+    about = _about(recording, hidden=len(people) - len(shown))
+    legends = _legends(canvas, latest)
+    legends_in = max(legend.get_window_extent(canvas.get_renderer()).height for legend in legends) / figure.dpi
+    legend_top_in = _ABOUT_IN + (len(about) - 1) * _LINE_IN + _LEGEND_GAP_IN
+    head_in = legend_top_in + legends_in + _PANELS_GAP_IN
+    figure.set_figheight(head_in + sum(heights) * 1.12 + _FOOT_IN)
     total = figure.get_figheight()
     grid = figure.add_gridspec(
         len(heights),
@@ -94,7 +122,7 @@ def timeline_figure(
         left=_LEFT_IN / _WIDTH_IN,
         right=1 - _RIGHT_IN / _WIDTH_IN,
         bottom=_FOOT_IN / total,
-        top=1 - _HEAD_IN / total,
+        top=1 - head_in / total,
         hspace=0.12 * len(heights) * panel_in / max(sum(heights), 1e-9),
     )
     axes = [figure.add_subplot(grid[row]) for row in range(len(heights))]
@@ -109,7 +137,9 @@ def timeline_figure(
         panel.set_xlim(0, max(recording.seconds(recording.end_ns), 0.1))
         panel.tick_params(labelbottom=panel is axes[-1], colors=_FAINT, labelsize=9, length=3)
         panel.xaxis.set_major_formatter(FuncFormatter(_clock if recording.end_ns - recording.start_ns > 180e9 else _s))
-    _draw_head_and_foot(figure, latest, recording, hidden=len(people) - len(shown))
+    _draw_head_and_foot(figure, about)
+    for legend, x in zip(legends, (_LEFT_IN / _WIDTH_IN, 1 - _RIGHT_IN / _WIDTH_IN), strict=True):
+        legend.set_bbox_to_anchor((x, 1 - legend_top_in / total), figure.transFigure)
     return figure
 
 
@@ -221,37 +251,53 @@ def _draw_thumbnails(panel: Axes, thumbnails: Sequence[tuple[int, RgbImage]], re
         panel.add_artist(AnnotationBbox(picture, place, frameon=False, pad=0, annotation_clip=True))
 
 
-def _draw_head_and_foot(figure: Figure, estimates: Sequence[Estimate], recording: Recording, hidden: int) -> None:
-    height = figure.get_figheight()
-    left = _LEFT_IN / _WIDTH_IN
-    figure.text(left, 1 - 0.32 / height, "Displayed emotion", fontsize=15, weight="bold", color=_INK)
-    about = [recording.name, f"{recording.seconds(recording.end_ns):.1f} s", recording.model]
+def _about(recording: Recording, hidden: int) -> list[str]:
+    """Return the lines that say what the picture is of, each as wide as the panels at the most."""
+    # Names of files may hold bytes that are no text.
+    parts = [recording.name.encode("utf-8", "replace").decode(), f"{recording.seconds(recording.end_ns):.1f} s"]
+    parts.append(recording.model)
     if hidden:
-        about.append(f"{hidden} more people with fewer estimates are not shown")
-    figure.text(left, 1 - 0.55 / height, "  ·  ".join(filter(None, about)), fontsize=9.5, color=_FAINT)
+        parts.append(f"{hidden} more people with fewer estimates are not shown")
+    font = FontProperties(size=_ABOUT_SIZE)
+    lines: list[str] = []
+    for piece in (piece for part in parts for piece in wrapped(part, font, _ROOM_IN)):
+        if lines and width_in(joined := f"{lines[-1]}  ·  {piece}", font) <= _ROOM_IN:
+            lines[-1] = joined
+        else:
+            lines.append(piece)
+    return lines
+
+
+def _legends(canvas: FigureCanvasAgg, estimates: Sequence[Estimate]) -> tuple[Legend, Legend]:
+    """Return the legend of the labels, in as many rows as it needs, and that of the trust at its right."""
+    figure, renderer = canvas.figure, canvas.get_renderer()
     used = {label for e in estimates for label in e.labels}
     labels = [label for label in COLOURS if label in used] + sorted(used - set(COLOURS))
     patches = [Patch(facecolor=COLOURS.get(label, _OTHER), label=label) for label in labels]
-    trust = [
+    marks = [
         Patch(label=text, **_trust(COLOURS["sadness"], status))
         for status, text in (
             (Status.LOW_CONFIDENCE, "pale: low confidence"),
             (Status.LOW_QUALITY, "hatched: low quality"),
         )
     ]
-    look: dict[str, Any] = {
-        "frameon": False,
-        "fontsize": 9,
-        "handlelength": 1.1,
-        "handleheight": 1.0,
-        "columnspacing": 1.3,
-        "borderaxespad": 0,
-        "borderpad": 0.2,
-        "labelcolor": _INK,
-    }
-    top, right = 1 - 0.66 / height, 1 - _RIGHT_IN / _WIDTH_IN
-    figure.legend(handles=patches, loc="upper left", bbox_to_anchor=(left, top), ncols=max(1, len(patches)), **look)
-    figure.legend(handles=trust, loc="upper right", bbox_to_anchor=(right, top), ncols=len(trust), **look)
+    trust = figure.legend(handles=marks, loc="upper right", ncols=len(marks), **_LEGEND)
+    room = _ROOM_IN * figure.dpi - trust.get_window_extent(renderer).width - 0.2 * figure.dpi
+    for columns in range(max(1, len(patches)), 0, -1):
+        legend = figure.legend(handles=patches, loc="upper left", ncols=columns, **_LEGEND)
+        if columns == 1 or legend.get_window_extent(renderer).width <= room:
+            break
+        legend.remove()
+    return legend, trust
+
+
+def _draw_head_and_foot(figure: Figure, about: Sequence[str]) -> None:
+    height = figure.get_figheight()
+    left = _LEFT_IN / _WIDTH_IN
+    figure.text(left, 1 - _TITLE_IN / height, "Displayed emotion", fontsize=15, weight="bold", color=_INK)
+    for number, line in enumerate(about):
+        place = 1 - (_ABOUT_IN + number * _LINE_IN) / height
+        figure.text(left, place, line, fontsize=_ABOUT_SIZE, color=_FAINT, parse_math=False)
     figure.text(0.5, 0.33 / height, "time since the start of the recording", ha="center", fontsize=9, color=_FAINT)
     note = "Areas: probability of each label. A model's reading of displayed expressions, not a fact about feelings."
     figure.text(left, 0.12 / height, note, fontsize=8, color=_FAINT)

@@ -97,7 +97,7 @@ def camera_topic(node: Node, options: Options) -> str:
     """
     compressed = options.image_transport == "compressed"
     base = options.image_topic.removesuffix(_SUFFIX) if compressed else options.image_topic
-    if not base.strip():
+    if base.strip() in ("", "~"):  # "~" is the node's own name, and YAML's word for nothing
         raise BadParameter("image_topic is empty: set it to the camera's topic, as in image_topic:=/camera/image_raw.")
     try:
         return node.resolve_topic_name(base) + (_SUFFIX if compressed else "")

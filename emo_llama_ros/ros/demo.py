@@ -39,7 +39,8 @@ def run_demo(out: Path) -> None:
         recording = _make_bag(out / "camera_bag")
     with ImageBag(recording) as bag:
         topic = bag.choose(TOPIC)
-        console.print(f"{recording}: {topic.count} frames, {(bag.end_ns - bag.start_ns) / 1e9:.0f} s on {topic.name}")
+        found = f"{recording}: {topic.count} frames, {(bag.end_ns - bag.start_ns) / 1e9:.0f} s on {topic.name}"
+        console.print(found, markup=False, soft_wrap=True)
         watch = f"ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']} emo_llama watch"
         console.print(f"Starting emo_llama_node; to watch it from another terminal: [bold]{watch}[/bold]")
         live = _watch(console, bag, topic, out / "node.log")
@@ -59,7 +60,9 @@ def _make_bag(folder: Path) -> Path:
 
 def _watch(console: Console, bag: ImageBag, topic: ImageTopic, log: Path) -> LiveReplay:
     view = EmotionView("/emotion")
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console)
+    bar = Progress(
+        TextColumn("{task.description}", markup=False), BarColumn(None), TimeElapsedColumn(), console=console
+    )
     task = bar.add_task("loading the model", total=topic.count)
     if not console.is_terminal:
 
@@ -88,5 +91,7 @@ def _summary(console: Console, live: LiveReplay, out: Path) -> None:
         f"{len(live.estimates)} messages about {len(people)} people"
         + (f", labels {age:.0f} ms old when published (median)." if age is not None else ".")
     )
-    console.print(f"Timeline: [bold]{out / 'timeline.png'}[/bold]   estimates: {out / 'estimates.csv'}")
-    console.print(f"Play it yourself: ros2 bag play {out / 'camera_bag'} --clock")
+    console.print(
+        f"Timeline: {out / 'timeline.png'}   estimates: {out / 'estimates.csv'}", markup=False, soft_wrap=True
+    )
+    console.print(f"Play it yourself: ros2 bag play {out / 'camera_bag'} --clock", markup=False, soft_wrap=True)

@@ -80,7 +80,8 @@ def split(arguments: Iterable[str]) -> dict[str, str]:
     for argument in arguments:
         name, separator, value = argument.partition(":=")
         if not separator or not name:
-            raise BadParameter(f"'{argument}' is not of the form NAME:=VALUE.")
+            ros = " ROS arguments such as -r and -p stand behind --ros-args." if argument.startswith("-") else ""
+            raise BadParameter(f"'{argument}' is not of the form NAME:=VALUE.{ros}")
         found[name] = value
     return found
 

@@ -16,6 +16,7 @@ from rclpy.node import Node
 from emo_llama_ros.errors import BadParameter, BadRecording, EmoError
 from emo_llama_ros.recordings.playable import Playable, TimedFrames, looped
 from emo_llama_ros.ros.camera_publisher import CameraPublisher
+from emo_llama_ros.ros.environment import one_sentence
 from emo_llama_ros.ros.player import ClockPublisher, Played, in_time
 from emo_llama_ros.ros.process import init_ros
 from emo_llama_ros.ros.transport import use_shipped_profile
@@ -33,16 +34,19 @@ def camera_node(
 ) -> Iterator[tuple[Node, CameraPublisher]]:
     """Yield a node with a camera on the base topic `topic`; `more` are ROS arguments, such as remappings.
 
-    Raises BadParameter for a name that is none.
+    Raises BadParameter for a name that is none, and for ROS arguments that cannot be read.
     """
     use_shipped_profile()
     context = rclpy.Context()
     init_ros(context=context)
     try:
-        node = rclpy.create_node(
-            name, namespace=namespace, context=context, use_global_arguments=False, start_parameter_services=False,
-            cli_args=["--ros-args", "-r", f"__node:={name}", "-r", f"__ns:={namespace or '/'}", *more],
-        )  # fmt: skip
+        try:
+            node = rclpy.create_node(
+                name, namespace=namespace, context=context, use_global_arguments=False, start_parameter_services=False,
+                cli_args=["--ros-args", "-r", f"__node:={name}", "-r", f"__ns:={namespace or '/'}", *more],
+            )  # fmt: skip
+        except Exception as error:  # rclpy has no common class for the arguments that it cannot read
+            raise BadParameter(one_sentence(error)) from None
         try:
             yield node, _camera(node, topic)
         finally:

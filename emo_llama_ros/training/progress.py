@@ -31,9 +31,12 @@ class ProgressBar(TrainerCallback):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(None),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}"),
-        )  # fmt: skip
+        )
         self._task = self._bar.add_task(self._title, total=state.max_steps, completed=state.global_step, figures="")
         self._bar.start()
 
@@ -59,7 +62,8 @@ class ProgressBar(TrainerCallback):
             return
         self._bar.update(self._task, figures=figures)
         if not self._bar.console.is_terminal:
-            self._bar.console.print(f"{self._title} {state.global_step}/{state.max_steps}  {figures}")
+            line = f"{self._title} {state.global_step}/{state.max_steps}  {figures}"
+            self._bar.console.print(line, markup=False, soft_wrap=True)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -6,7 +6,9 @@ import sys
 import pytest
 
 from emo_llama_ros.backends.registry import declaration, make_backend
+from emo_llama_ros.checks import extras
 from emo_llama_ros.errors import BadParameter
+from emo_llama_ros.faces.make import analyzer_declaration
 from emo_llama_ros.labels import LABEL_SETS
 from emo_llama_ros.options import Options, specs
 
@@ -42,8 +44,9 @@ def test_declarations_are_read_without_the_packages_of_the_backends():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
-def test_every_analyzer_is_a_module_that_makes_one():
-    from importlib import import_module
-
-    for name in specs()["analyzer"].choices:
-        assert callable(import_module(f"emo_llama_ros.faces.{name}").make)
+@pytest.mark.parametrize("name", specs()["analyzer"].choices)
+def test_every_choice_of_the_option_is_a_declared_analyzer(name):
+    declared = analyzer_declaration(Options(analyzer=name))
+    assert declared.name == name
+    assert {declared.folder} <= {"", *specs()}
+    assert {declared.extra} <= {"", *extras._MODULES}

@@ -168,7 +168,6 @@ def test_a_list_of_paths_and_labels_is_a_dataset(tmp_path):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("path,label\n", None),
         ("path,label\n\nb.jpg,anger\n", "line 3 lists b.jpg, which is not there"),
         ("file,emotion\na.jpg,anger\n", "needs a path and a label"),
         ("path,label\na.jpg,boredom\n", "not in the label set: boredom"),
@@ -177,11 +176,13 @@ def test_a_list_of_paths_and_labels_is_a_dataset(tmp_path):
 def test_a_faulty_list_is_explained(content, complaint, tmp_path):
     picture(tmp_path / "a.jpg")
     text(tmp_path / "mine.csv", content)
-    if complaint is None:
-        assert list(open_dataset(tmp_path / "mine.csv").read(tmp_path, "test")) == []
-    else:
-        with pytest.raises(BadData, match=complaint):
-            list(open_dataset(tmp_path / "mine.csv").read(tmp_path, "test"))
+    with pytest.raises(BadData, match=complaint):
+        list(open_dataset(tmp_path / "mine.csv").read(tmp_path, "test"))
+
+
+def test_a_list_of_nothing_but_its_header_has_no_samples(tmp_path):
+    text(tmp_path / "mine.csv", "path,label\n")
+    assert list(open_dataset(tmp_path / "mine.csv").read(tmp_path, "test")) == []
 
 
 def test_frames_of_a_folder_come_in_the_order_of_their_numbers(tmp_path):

@@ -299,6 +299,20 @@ def test_a_bad_image_is_counted_and_explained_without_copying_its_payload(frame,
     engine.stop()
 
 
+@pytest.mark.parametrize("worker", ["process", "in_process"])
+def test_a_broken_cv_bridge_that_was_asked_for_is_one_sentence_and_no_crash(worker, started, tmp_path, monkeypatch):
+    (tmp_path / "cv_bridge.py").write_text("raise AttributeError('_ARRAY_API not found')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    options = replace(LIGHT, worker=worker, image_converter="cv_bridge")
+    stats = started(make_engine(options, print), until=EngineState.FAILED).stats()
+    assert stats.message == (
+        "image_converter is cv_bridge, which cannot be used: cv_bridge is installed but cannot be imported: "
+        "_ARRAY_API not found. Repair it, or set image_converter to auto."
+    )
+    assert stats.restarts == 0
+
+
 class Stubborn(ExpressionBackend):
     """The expression backend, made slow, or failing."""
 

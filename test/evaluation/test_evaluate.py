@@ -104,8 +104,8 @@ def test_the_flaw_of_the_newest_face_is_kept(plan):
     backend = BrightnessBackend()
     backend.load()
     (found,) = evaluate(replace(plan, faces=Faces.DETECT), {"b": backend}, Flawed(), Options())
-    assert all(p.low_quality for p in found.predictions)
-    assert not any(p.low_quality for p in run(plan, BrightnessBackend()).predictions)
+    assert {p.low_quality for p in found.predictions} == {True}
+    assert {p.low_quality for p in run(plan, BrightnessBackend()).predictions} == {False}
 
 
 def test_a_limit_takes_samples_from_the_whole_list(tmp_path):

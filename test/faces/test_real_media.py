@@ -21,8 +21,9 @@ def _share(labels: list[str], label: str) -> float:
 
 @pytest.mark.parametrize("name", ["single_face.mp4", "WolfgangLanger_Pexels.mp4"])
 def test_one_good_face_is_found_in_every_frame(faces_of, name) -> None:
-    for _, faces in faces_of(name, 4 if name.startswith("W") else 1):
-        assert [face.flaws for face in faces] == [QualityFlaw.NONE]
+    flaws = [[face.flaws for face in faces] for _, faces in faces_of(name, 4 if name.startswith("W") else 1)]
+    assert len(flaws) > 40
+    assert flaws == [[QualityFlaw.NONE]] * len(flaws)
 
 
 def test_neutral_turns_to_happiness(faces_of) -> None:

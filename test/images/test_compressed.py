@@ -61,6 +61,22 @@ def test_jpeg_gives_the_colours_within_its_own_loss(data, form):
     assert np.abs(rgb(data, form).astype(int) - scene()).max() <= 12
 
 
+@pytest.mark.parametrize(("form", "swapped"), [
+    ("rgb8; jpeg compressed rgb8", True),  # as compressed_image_transport's subscriber reads it
+    ("bgr8; jpeg compressed rgb8", True),
+    ("rgb8;jpeg compressed RGB8 ", True),
+    ("rgb8; jpeg compressed bgr8", False),  # as its publisher writes it
+    ("rgb8; jpeg compressed ", False),
+    ("rgb8; jpeg", False),
+    ("rgb8", False),
+    ("jpeg rgb8", False),
+])  # fmt: skip
+def test_jpeg_holds_the_colours_of_a_picture_file_unless_its_format_says_compressed_rgb(form, swapped):
+    stored = scene() if swapped else BGR  # imencode takes these bytes for BGR
+    found = rgb(encoded(".jpg", stored, cv2.IMWRITE_JPEG_QUALITY, 95), form)
+    assert np.abs(found.astype(int) - scene()).max() <= 12
+
+
 def test_a_file_that_is_said_to_hold_rgb_is_swapped_back():
     stored_as_rgb = encoded(".png", scene())  # imencode takes these bytes for BGR
     assert np.array_equal(rgb(stored_as_rgb, "rgb8; png compressed rgb8"), scene())

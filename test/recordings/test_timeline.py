@@ -1,6 +1,8 @@
 """What the timeline picture shows."""
 
 import struct
+from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from matplotlib.offsetbox import AnnotationBbox
 from matplotlib.patches import Rectangle
 
 from emo_llama_ros.estimate import Estimate, Stage, Status
-from emo_llama_ros.labels import MAFW, RAF_DB
+from emo_llama_ros.labels import AFFECTNET, MAFW, RAF_DB
 from emo_llama_ros.recordings.timeline import COLOURS, MAX_PEOPLE, Recording, draw_timeline, timeline_figure
 
 T0 = 10**18
@@ -126,6 +128,54 @@ def test_faces_are_shown_only_when_they_are_given():
     (plain,) = timeline_figure([estimate(1)], WHOLE).axes
     (with_face,) = timeline_figure([estimate(1)], WHOLE, faces).axes
     assert (len(pictures(plain)), len(pictures(with_face))) == (0, 1)
+
+
+def boxes(figure):
+    """Where each text, legend and panel (with its ticks) of the picture stands, in pixels."""
+    figure.draw_without_rendering()
+    renderer = figure.canvas.get_renderer()
+    parts = [*figure.texts, *figure.legends, *figure.axes]
+    return [part.get_tightbbox(renderer) for part in parts]
+
+
+@pytest.mark.parametrize(
+    ("labels", "name"),
+    [
+        (RAF_DB.labels, "bag"),
+        (AFFECTNET.labels, "costs $5 and $6"),
+        (MAFW.labels, "a recording of the kitchen " * 12),
+        (tuple(f"my word {k}" for k in range(30)), "W" * 300),
+        (RAF_DB.labels, "caf\udce9"),
+    ],
+    ids=["seven", "eight", "eleven", "thirty", "bytes"],
+)
+def test_nothing_in_the_picture_lies_on_something_else_or_is_cut_off(labels, name):
+    shares = tuple([1 / len(labels)] * len(labels))
+    people = [
+        replace(estimate(t, labels[0], face_id), labels=labels, probabilities=shares)
+        for t in range(0, 20, 4)
+        for face_id in ("ab12c", "zz9zz")
+    ]
+    figure = timeline_figure(
+        people, Recording(name, T0, T0 + 20 * 10**9, "emo-llama-nano/0123456789ab+blazeface+facemesh")
+    )
+    found = boxes(figure)
+    for one, other in combinations(found, 2):
+        assert not one.padded(-1).overlaps(other)
+    for box in found:
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= figure.bbox.x1
+        assert box.y1 <= figure.bbox.y1
+    _, legend = figure.legends
+    assert sorted(text.get_text() for text in legend.get_texts()) == sorted(labels)
+    said = "".join(text.get_text() for text in figure.texts)
+    assert "".join(name.split()).replace("\udce9", "?") in "".join(said.split())
+
+
+def test_a_name_in_letters_that_the_font_lacks_is_drawn_without_a_word(tmp_path, recwarn):
+    draw_timeline(tmp_path / "t.png", [estimate(0)], Recording("录音", T0, T0 + 10**9))
+    assert not recwarn.list
 
 
 def test_every_label_has_a_colour_of_its_own():

@@ -287,6 +287,7 @@ def test_a_missing_model_file_fails_configure_with_one_line(corner, tmp_path):
     [
         ("image_topic", "/cam-1/image_raw", "no topic name"),
         ("image_topic", "", "image_topic is empty"),
+        ("image_topic", "~", "image_topic is empty"),
         ("image_converter", "cv_bridge", "set image_converter to auto"),
         ("models_folder", "/nowhere", "emo_llama fetch"),
         ("calibration_file", "/etc/hostname", "JSON"),

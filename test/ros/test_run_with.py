@@ -75,6 +75,16 @@ def test_a_view_shows_the_node_that_runs_behind_it_and_ctrl_c_ends_all(corner, r
     assert "Loading the model" in (tmp_path / "emo_llama_run.log").read_text()
 
 
+@pytest.mark.parametrize("more", [["-r", "a:b"], ["-r"], ["--log-level", "loud"], ["-p", "x"]], ids=" ".join)
+def test_ros_arguments_that_cannot_be_read_are_one_sentence_with_a_webcam_too(run, video, more):
+    process = run("--webcam", video, "--ros-args", *more)
+    out, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert errors.startswith("emo_llama: Couldn't parse "), errors
+    assert errors.count("\n") == 1
+    assert out == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -58,6 +58,17 @@ def test_a_middleware_that_is_missing_is_one_sentence_for_the_node_and_the_comma
         assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_an_rclpy_that_cannot_be_loaded_is_one_sentence(repository, tmp_path):
+    (tmp_path / "rclpy.py").write_text("raise ImportError('librcl.so: cannot open shared object file')")
+    for entry, arguments in (("emo_llama_node", []), ("emo_llama", ["run"])):
+        command = as_pip_starts_it(console_scripts(repository)[entry])
+        command[2] = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {command[2]}"
+        done = started([*command, *arguments], repository)
+        assert done.returncode == 1
+        assert "librcl.so: cannot open shared object file" in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
 def test_ctrl_c_in_the_first_moments_shows_no_traceback(repository):
     command = as_pip_starts_it(console_scripts(repository)["emo_llama_node"])
     path = os.pathsep.join([str(repository), os.environ.get("PYTHONPATH", "")])

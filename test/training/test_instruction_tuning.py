@@ -97,6 +97,7 @@ def test_a_new_aggregator_starts_as_the_main_one(base, records, trained, tmp_pat
     main = {n.removeprefix("token_generation.qformer."): t for n, t in before.items() if "generation.qformer" in n}
     face = {n.removeprefix("face_branch.aggregator."): t for n, t in before.items() if "face_branch.aggregator" in n}
     fitting = [name for name in face if name in main and main[name].shape == face[name].shape and "bias" not in name]
+    assert fitting
     assert all(torch.equal(face[name], main[name]) for name in fitting)
 
 
