@@ -135,7 +135,10 @@ def ratios() -> dict[str, float]:
     pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         "new_face": (lambda: now.analyze(rgb), lambda: before.analyze(rgb)),
         "followed_second": (_second(now, rgb), _second(before, rgb)),
-        "search": (lambda: now._finder._detector.detect(rgb), lambda: blazeface._blend(before._detector.search(rgb, 0, 0, 1))),
+        "search": (
+            lambda: now._finder._detector.detect(rgb),
+            lambda: blazeface._blend(before._detector.search(rgb, 0, 0, 1)),
+        ),
     }
     result = {}
     for name, (ours, theirs) in pairs.items():
