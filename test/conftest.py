@@ -31,8 +31,9 @@ def pytest_runtest_protocol(item):
     pytest-timeout fails a hanging test from a signal's handler, which waits for C code to return. The watchdog of
     faulthandler is a C thread that needs neither signals nor the GIL, so that nothing can hang past it.
     """
-    stacks = item.config.stash[STACKS]
-    faulthandler.dump_traceback_later(HANG_S, exit=True, file=stacks)
+    own = item.get_closest_marker("timeout")
+    limit_s = own.args[0] if own else float(item.config.getini("timeout"))
+    faulthandler.dump_traceback_later(limit_s + HANG_S, exit=True, file=item.config.stash[STACKS])
     try:
         return (yield)
     finally:

@@ -7,6 +7,7 @@ import pytest
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_load_memory_benchmark_measures_every_part_at_a_tiny_size(repository):
     done = subprocess.run(
         [sys.executable, "benchmarks/load_memory.py", "--size", "tiny"],
@@ -14,7 +15,7 @@ def test_the_load_memory_benchmark_measures_every_part_at_a_tiny_size(repository
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=580,
     )
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])

@@ -174,6 +174,7 @@ def test_drift_counts_changed_labels_and_the_largest_step(script):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_packaged_nano_is_measured_to_the_end(repository, media, analyzer, tmp_path):
     if not (repository / "emo_llama_ros" / "model" / "nano" / "config.json").is_file():
         pytest.skip("emo_llama_ros/model/nano holds no model")
@@ -193,7 +194,7 @@ def test_the_packaged_nano_is_measured_to_the_end(repository, media, analyzer, t
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=580,
     )
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
