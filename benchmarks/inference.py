@@ -199,9 +199,10 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=64, help="tokens of the reasoning")
     parser.add_argument("--scale", type=int, default=1, help="width of the random model's vision tower, in 256")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 takes the cores that are idle now")
+    parser.add_argument("--passes", type=int, default=0, help="timed runs of each; 0 takes 9, or 5 with --quick")
     args = parser.parse_args()
     torch.set_num_threads(args.threads or idle_cores())
-    passes = 5 if args.quick else 9
+    passes = args.passes or (5 if args.quick else 9)
 
     heavy_config = vision_heavy(args.scale)
     automatic = "cuda:0" if torch.cuda.is_available() else "cpu"

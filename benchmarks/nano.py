@@ -247,10 +247,12 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=NANO, help="checkpoint folder; without one, the shipped nano")
     parser.add_argument("--seconds", type=int, default=0, help="how long to watch the node: 60, or 20 with --quick")
     parser.add_argument("--quick", action="store_true", help="fewer passes too; under a minute on two cores")
+    parser.add_argument("--passes", type=int, default=0, help="timed runs of each: 15, or 5 with --quick")
     args = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     try:
-        report = measure(args.model, args.seconds or (20 if args.quick else 60), 5 if args.quick else 15)
+        seconds, passes = (20, 5) if args.quick else (60, 15)
+        report = measure(args.model, args.seconds or seconds, args.passes or passes)
     except EmoError as error:
         raise SystemExit(str(error)) from None
     for name, value in report.items():
