@@ -22,7 +22,7 @@ NEUTRAL_MEASURES = {
     "philtrum_length": 0.19, "chin_length": 0.37, "nose_wing_height": -0.55, "inner_brow_height": 0.29,
     "outer_brow_height": 0.26, "cheek_height": -0.46, "mouth_width": 0.60, "nose_width": 0.40, "brow_gap": 0.31,
     "eye_opening": 0.34, "browInnerUp": 0.28, "browOuterUp": 0.13, "browDown": 0.01, "eyeWide": 0.01, "eyeSquint": 0.33,
-    "eyeBlink": 0.10, "mouthSmile": 0.0, "mouthLowerDown": 0.0, "mouthShrugLower": 0.13, "mouthStretch": 0.0,
+    "eyeBlink": 0.10, "mouthSmile": 0.0, "mouthLowerDown": 0.0, "mouthStretch": 0.0,
     "jawOpen": 0.02,
 }  # fmt: skip
 

@@ -3,7 +3,7 @@
 A unit is read off the blendshape scores of a face, as a difference to the person's own neutral face; only what stands
 out from anybody's neutral face (a smile, open lips, a dropped jaw, closed eyes) may be stated without that baseline.
 Units are stated that the scores or lengths separate on labelled faces, see `benchmarks/action_units.py`. Never stated
-are 6, 9, 15 and 24, for which the scores stay at zero or tell nothing, and 10, 14 and 23.
+are 6, 9, 15, 17 and 24, for which the scores stay at zero or tell nothing, and 10, 14 and 23.
 
 The lower thresholds are three and more times the noise of a resting face in single_face.mp4 (standard deviation 0.014
 for the inner brow, under 0.01 for all others) and above what a shifted crop changes; the upper ones are what posed
@@ -28,7 +28,7 @@ MIN_ONSET_INTENSITY = 0.3
 """What was seen in the newest frame alone must be this strong."""
 TREND_CHANGE = 0.15
 """A unit rises or falls when it changes by this much between the first and the last third of its span."""
-NEEDS_BASELINE = frozenset({1, 2, 4, 5, 7, 16, 17, 20})
+NEEDS_BASELINE = frozenset({1, 2, 4, 5, 7, 16, 20})
 MEASURED = frozenset({12, 25, 26, 43}) | NEEDS_BASELINE
 """FACS numbers of all units that can be stated."""
 _EYES_CLOSE, _EYES_CLOSED = 0.40, 0.62
@@ -82,12 +82,10 @@ def unit_intensities(measures: Mapping[str, float], baseline: Mapping[str, float
 
 def _mouth(measures: Mapping[str, float], change: Mapping[str, float]) -> dict[int, float]:
     smile = max(change["mouthSmile"], 0.0)
-    lips_closed = measures["lips_apart"] < 0.05
     return {
         12: ramp(smile, 0.10, 0.70),
         # A smile bares the lower teeth and widens the mouth as well: that is unit 12.
         16: ramp(change["mouthLowerDown"] - 0.40 * smile, 0.04, 0.30),
-        17: ramp(change["mouthShrugLower"], 0.08, 0.40) if lips_closed else 0.0,
         20: ramp(change["mouthStretch"] - 0.25 * smile, 0.04, 0.25),
         25: ramp(change["lips_apart"], 0.03, 0.15),
         26: ramp(change["jawOpen"], 0.08, 0.45),
@@ -98,13 +96,15 @@ def _upper_face(measures: Mapping[str, float], change: Mapping[str, float]) -> d
     smile = max(change["mouthSmile"], 0.0)
     # A smile raises the cheeks, and with them the mesh's eye corners, from which the brows are measured.
     raised, lowered = change["inner_brow_height"], -change["inner_brow_height"] - 0.03 * smile
+    # Smiles and lids that droop, as in sadness, raise the score as well.
+    tightened = change["eyeSquint"] - 0.15 * smile - 0.3 * max(change["eyeBlink"], 0.0)
     # Scores and lengths err differently: their mean separates displays better than either.
     return {
         1: (ramp(change["browInnerUp"], 0.05, 0.50) + ramp(raised, 0.01, 0.07)) / 2,
         2: ramp(change["browOuterUp"], 0.08, 0.40),
         4: (ramp(change["browDown"], 0.05, 0.40) + ramp(lowered, 0.01, 0.07)) / 2,
         5: ramp(change["eyeWide"], 0.02, 0.20),
-        7: ramp(change["eyeSquint"] - 0.30 * smile, 0.04, 0.30) if measures["eyeBlink"] < _EYES_SHUT else 0.0,
+        7: ramp(tightened, 0.04, 0.30) if measures["eyeBlink"] < _EYES_SHUT else 0.0,
     }
 
 

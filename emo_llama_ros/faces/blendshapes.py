@@ -50,7 +50,6 @@ SCORES: tuple[str, ...] = (
     "eyeBlink",
     "mouthSmile",
     "mouthLowerDown",
-    "mouthShrugLower",
     "mouthStretch",
     "jawOpen",
 )
