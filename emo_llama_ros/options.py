@@ -92,7 +92,7 @@ class Options:
     max_faces: int = _option(8, "At most this many people are followed, the largest faces first.", low=1, high=64)
     min_face_px: int = _option(36, "Narrower faces are LOW_QUALITY.", unit="px", low=8, high=1000)
     max_yaw_deg: float = _option(35.0, "Faces turned further are LOW_QUALITY.", unit="deg", low=5.0, high=90.0)
-    max_pitch_deg: float = _option(35.0, "Faces tilted further are LOW_QUALITY.", unit="deg", low=5.0, high=90.0)
+    max_pitch_deg: float = _option(25.0, "Faces tilted further are LOW_QUALITY.", unit="deg", low=5.0, high=90.0)
     track_memory_s: float = _option(
         1.0, "A face that is hidden for less than this keeps its face_id.", unit="s", low=0.0, high=30.0
     )
