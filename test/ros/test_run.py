@@ -14,22 +14,30 @@ from emo_llama_ros.options import Options, specs
 HEAD = "/**:\n  ros__parameters:\n"
 
 
-@pytest.fixture
-def read():
-    """Return what a node of ROS 2 gets from the arguments that `emo_llama run` makes of these: (options, node)."""
+@pytest.fixture(scope="module")
+def context():
+    """One for all nodes of this file: each opens the middleware anew."""
     rclpy = pytest.importorskip("rclpy")
     from rclpy.signals import SignalHandlerOptions
+
+    context = rclpy.Context()
+    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
+    yield context
+    rclpy.try_shutdown(context=context)
+
+
+@pytest.fixture
+def read(context):
+    """Return what a node of ROS 2 gets from the arguments that `emo_llama run` makes of these: (options, node)."""
+    import rclpy
 
     from emo_llama_ros.ros import parameters
     from emo_llama_ros.ros.launch_arguments import node_start, ros_arguments, split
 
-    context = rclpy.Context()
     nodes = []
 
     def start(*arguments):
         made = ros_arguments(node_start(split(arguments), launched=False))
-        if not nodes:
-            rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
         ours = [argument for argument in made if argument != "--autostart"]
         node = rclpy.create_node("other", context=context, cli_args=ours, use_global_arguments=False)
         nodes.append(node)
@@ -39,7 +47,6 @@ def read():
     yield start
     for node in nodes:
         node.destroy_node()
-    rclpy.try_shutdown(context=context)
 
 
 def test_what_is_typed_reaches_the_node_as_it_was_meant(read, tmp_path):
