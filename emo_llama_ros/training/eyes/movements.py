@@ -25,6 +25,10 @@ _FARTHEST = 3.0
 class MovementLayer(nn.Module):
     """Logits (N, 8) to add to those of the picture, from movements (N, 32); 0 for a face whose movements are NaN."""
 
+    mean: Tensor
+    deviation: Tensor
+    weights: Tensor
+
     def __init__(self, mean: Tensor, deviation: Tensor, weights: Tensor) -> None:
         super().__init__()
         self.register_buffer("mean", mean)
@@ -68,10 +72,10 @@ def fit_movements(
         optimizer.zero_grad()
         predicted = (scale * base + seen @ weights + constants).log_softmax(1)
         value = -(target * predicted).sum(1).mean() + decay * (weights**2).sum()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    optimizer.step(loss)
     with torch.no_grad():
         return MovementLayer(mean.float(), deviation.float(), (weights / scale).float())
 
@@ -88,7 +92,7 @@ def held_out_logits(
 
     Faces whose shares are NaN fit nothing.
     """
-    made, voted = logits.clone(), np.isfinite(shares).all(1)
+    made, voted = logits.clone(), np.isfinite(shares[:, 0])
     for fitted, others in GroupKFold(min(FOLDS, len(np.unique(groups)))).split(movements, groups=groups):
         fitted = fitted[voted[fitted]]
         layer = fit_movements(logits[fitted], movements[fitted], shares[fitted], prior, decay)
