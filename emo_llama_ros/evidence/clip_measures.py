@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import softmax
 
 from emo_llama_ros.estimate import NAN
 from emo_llama_ros.evidence import ClipFacts, Evidence, Phase, phases_of
@@ -81,8 +82,7 @@ def clip_affect(clip: Clip) -> tuple[float, float]:
 
 def ranked(scores: FloatArray) -> tuple[tuple[str, float], ...]:
     """Return RAF_DB's labels of log-probabilities (7,) with their shares, the largest first."""
-    shares = np.exp(scores - scores.max())
-    shares /= shares.sum()
+    shares = softmax(scores)
     return tuple((RAF_DB.labels[i], float(shares[i])) for i in np.argsort(-shares, kind="stable"))
 
 

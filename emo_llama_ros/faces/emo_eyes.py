@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import softmax
 
 from emo_llama_ros.checksums import file_sha256
 from emo_llama_ros.errors import MissingModel
@@ -104,7 +105,7 @@ class EmoEyes:
         logits, disagreement, features, vector = self._session.run(
             list(OUTPUTS), {PICTURES: np.stack([upright, upright[:, ::-1]])[:, None], MOVEMENTS: np.stack([moved] * 2)}
         )
-        displays = _softmax((logits.mean(0) + self._shift) / self._temperature)
+        displays = softmax((logits.mean(0) + self._shift) / self._temperature)
         seven = displays[_SEVEN]
         return Reading(
             (seven / seven.sum()).astype(np.float32),
@@ -146,8 +147,3 @@ def read_manifest(folder: Path) -> Manifest:
         raise MissingModel(f"emo-eyes is not in {folder} ({error.strerror}); {advice}.") from None
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
         raise MissingModel(f"The files of emo-eyes in {folder} are damaged; {advice}.") from None
-
-
-def _softmax(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    powers = np.exp(values - values.max())
-    return np.asarray(powers / powers.sum())

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import softmax
 
 from emo_llama_ros.backends.backend import Backend
 from emo_llama_ros.backends.registry import make_backend
@@ -70,10 +71,11 @@ def main() -> None:
         if not temperature:
             temperature = float(1 / fit_on_votes(raw, shares).scale[0])
             print(f"temperature {temperature:.4f}, fitted on the votes for {len(chosen)} faces")
-        powers = raw / temperature
-        calibrated = np.exp(powers - powers.max(1, keepdims=True))
-        calibrated /= calibrated.sum(1, keepdims=True)
-        rows = {"nano, not calibrated": np.exp(raw), "nano": calibrated, "emo-eyes": _probabilities(eyes, clips)}
+        rows = {
+            "nano, not calibrated": np.exp(raw),
+            "nano": softmax(raw / temperature, axis=1),
+            "emo-eyes": _probabilities(eyes, clips),
+        }
         for who, probabilities in rows.items():
             accuracy = float((probabilities.argmax(1) == truth).mean())
             sure = float(probabilities.max(1).mean())

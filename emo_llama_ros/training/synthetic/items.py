@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.special import softmax
 from torch.utils.data import Dataset
 
 from emo_llama_ros.evidence import answer_note, evidence_note
@@ -98,8 +99,7 @@ def belief(rng: np.random.Generator, readings: Mapping[str, float], label_set: L
     """
     scores = np.log(np.maximum([readings.get(label, 0.0) for label in label_set.labels], 2e-3))
     scores = scores * rng.uniform(0.4, 1.6) + rng.normal(0, 0.6, len(scores))
-    shares = np.exp(scores - scores.max())
-    return (shares / shares.sum()).tolist()
+    return softmax(scores).tolist()
 
 
 def label_question(clips: SyntheticClips, clip: int) -> Item:
