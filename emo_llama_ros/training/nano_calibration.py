@@ -23,7 +23,7 @@ from emo_llama_ros.calibration import save_temperature
 from emo_llama_ros.data.datasets.clip_source import Faces, clip_of
 from emo_llama_ros.data.ferplus import VotedFaces, read_voted_faces
 from emo_llama_ros.estimate import Status
-from emo_llama_ros.evaluation.calibration_fit import fit_on_votes
+from emo_llama_ros.evaluation.calibration_fit import temperature_on_votes
 from emo_llama_ros.evaluation.metrics import calibration_of, vote_scores
 from emo_llama_ros.faces.emo_eyes import FOLDER, TRAINING_LOG
 from emo_llama_ros.faces.make import make_analyzer
@@ -69,7 +69,7 @@ def main() -> None:
         truth = np.array([_SEVEN.index(place) for place in chosen.majority])
         raw = np.log(np.maximum(_probabilities(nano, clips), 1e-9))
         if not temperature:
-            temperature = float(1 / fit_on_votes(raw, shares).scale[0])
+            temperature = temperature_on_votes(raw, shares)
             print(f"temperature {temperature:.4f}, fitted on the votes for {len(chosen)} faces")
         rows = {
             "nano, not calibrated": np.exp(raw),

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 pytest.importorskip("sklearn", reason="needs scikit-learn (extra: train)")
 
 from emo_llama_ros import calibration
 from emo_llama_ros.errors import BadData, BadParameter
-from emo_llama_ros.evaluation.calibration_fit import METHODS, fit, fit_on_votes
-from emo_llama_ros.evaluation.metrics import compute
+from emo_llama_ros.evaluation.calibration_fit import METHODS, fit, temperature_on_votes
+from emo_llama_ros.evaluation.metrics import calibration_of, compute
 from emo_llama_ros.labels import MAFW, RAF_DB
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -95,43 +96,44 @@ def voted(count=2000, temperature=2.0, seed=0, classes=8):
 
 def test_a_temperature_fitted_on_votes_is_the_one_that_spoiled_the_shares():
     scores, votes, _ = voted(temperature=2.0)
-    found = fit_on_votes(scores, votes)
-    assert found.scale == pytest.approx((0.5,) * 8, rel=0.04)
-    assert found.bias == (0.0,) * 8
-    assert "2000 faces" in found.description
+    assert temperature_on_votes(scores, votes, most_ece=1.0) == pytest.approx(2.0, rel=0.04)
 
 
 def test_after_a_fit_on_votes_a_probability_is_the_share_of_people_who_choose_the_label():
     scores, votes, _ = voted(temperature=2.0)
-    found = fit_on_votes(scores, votes)
+    temperature = temperature_on_votes(scores, votes, most_ece=1.0)
     fresh, fresh_votes, _ = voted(temperature=2.0, seed=1)
-    said = np.array([found.apply(row.tolist()) for row in fresh])
+    said = softmax(fresh / temperature, axis=1)
     shares = fresh_votes / 10
     for low, high in ((0.2, 0.4), (0.4, 0.6), (0.6, 0.8)):
         inside = (said > low) & (said < high)
         assert said[inside].mean() == pytest.approx(shares[inside].mean(), abs=0.02)
 
 
-def test_a_vector_fitted_on_votes_undoes_a_shift_of_one_label():
-    scores, votes, _ = voted(temperature=1.0)
-    shifted = scores + np.array([2.0, *[0.0] * 7])
-    found = fit_on_votes(shifted, votes, "vector")
-    assert found.bias[0] - np.mean(found.bias[1:]) == pytest.approx(-2.0, abs=0.2)
-    assert max(found.bias[1:]) - min(found.bias[1:]) < 0.2
+def test_where_shares_look_too_modest_beside_the_majority_no_more_is_given_up_than_must_be():
+    scores, votes, _ = voted(temperature=2.0)
+    free, bound = (temperature_on_votes(scores, votes, most_ece=most) for most in (1.0, 0.05))
+    truth = votes.argmax(1)
+
+    def error(temperature):
+        return calibration_of(softmax(scores / temperature, axis=1), truth).ece
+
+    assert bound < free
+    assert error(bound) <= 0.05 < error(bound * 1.02), "the next temperature nearer to the shares is not allowed"
+    assert error(temperature_on_votes(scores, votes, most_ece=0.0)) < 0.04, "as near as can be"
 
 
 def test_faces_without_votes_do_not_count():
     scores, votes, _ = voted(400)
     nobody = np.zeros((50, 8), int)
     wild = np.random.default_rng(0).normal(0, 9, (50, 8))
-    assert (
-        fit_on_votes(np.vstack([scores, wild]), np.vstack([votes, nobody])).scale == fit_on_votes(scores, votes).scale
-    )
+    alone = temperature_on_votes(scores, votes)
+    assert temperature_on_votes(np.vstack([scores, wild]), np.vstack([votes, nobody])) == alone
 
 
-def test_votes_of_another_shape_are_refused():
+def test_votes_of_another_shape_and_too_few_are_refused():
     scores, votes, _ = voted(100)
     with pytest.raises(BadData, match=r"one column per label: \(100, 8\), \(100, 7\)"):
-        fit_on_votes(scores, votes[:, :7])
-    with pytest.raises(BadData, match="at least 160 labelled answers; there are 100"):
-        fit_on_votes(scores, votes, "vector")
+        temperature_on_votes(scores, votes[:, :7])
+    with pytest.raises(BadData, match="at least 10 faces with votes"):
+        temperature_on_votes(scores[:9], votes[:9])

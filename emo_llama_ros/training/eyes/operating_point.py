@@ -16,7 +16,7 @@ from scipy.special import softmax
 from torch import Tensor
 
 from emo_llama_ros.data.ferplus import VotedFaces
-from emo_llama_ros.evaluation.calibration_fit import fit_on_votes
+from emo_llama_ros.evaluation.calibration_fit import temperature_on_votes
 from emo_llama_ros.evaluation.metrics import calibration_of, confusion_of, vote_scores, war_uar
 from emo_llama_ros.labels import FERPLUS, RAF_DB
 
@@ -68,7 +68,7 @@ def operating_points(logits: Tensor, prior: FloatArray, faces: VotedFaces) -> li
     points = []
     for exponent in EXPONENTS:
         adjusted = (chosen + exponent * np.log(prior))[:, _SEVEN]
-        temperature = 1 / fit_on_votes(adjusted, shares).scale[0]
+        temperature = temperature_on_votes(adjusted, shares)
         points.append(_measure(exponent, temperature, adjusted, shares, truth))
     return points
 
