@@ -1,9 +1,9 @@
 """emo-eyes, the facial analysis network of this package: what a face shows, and how far people would disagree about it.
 
 One grey, upright picture of the face goes in, as it is and mirrored, and how its parts have moved, where that is known.
-The network was trained on the votes of ten people
-a face (`training.eyes`), so a probability is the share of people who would choose that display. Its file and all that
-was measured when it was made lie in `emo_eyes/` beside this module, and are checked before use.
+The network was trained on the votes of ten people a face (`training.eyes`), so a probability is the share of people who
+would choose that display. Its file and all that was measured when it was made lie in FOLDER, and are checked before
+use.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from emo_llama_ros.frames import RgbImage
 from emo_llama_ros.labels import FERPLUS, RAF_DB
 
 FOLDER = Path(__file__).parent / "networks" / "emo_eyes"
-PICTURES, MOVEMENTS = "pictures", "movements"
+INPUTS = ("pictures", "movements")
 """(N, 1, S, S), normalized, and (N, 32) in the order of blendshapes.MOVEMENTS, NaN where a face's are not known."""
 OUTPUTS = ("logits", "disagreement", "features", "vector")
 """(N, 8) in the order of labels.FERPLUS; (N,) in [0, 1]; (N, 128, h, w); (N, 128), the features' mean over space."""
@@ -101,9 +101,10 @@ class EmoEyes:
     def read_picture(self, picture: npt.NDArray[np.uint8], movements: FloatArray | None = None) -> Reading:
         """Return the reading of an upright grey picture (S, S) uint8, framed as FER2013's are but for their edge."""
         upright = normalized(picture)
+        views = np.stack([upright, upright[:, ::-1]])[:, None]
         moved = _UNKNOWN if movements is None else movements.astype(np.float32)
         logits, disagreement, features, vector = self._session.run(
-            list(OUTPUTS), {PICTURES: np.stack([upright, upright[:, ::-1]])[:, None], MOVEMENTS: np.stack([moved] * 2)}
+            list(OUTPUTS), dict(zip(INPUTS, (views, np.stack([moved, moved])), strict=True))
         )
         displays = softmax((logits.mean(0) + self._shift) / self._temperature)
         seven = displays[_SEVEN]

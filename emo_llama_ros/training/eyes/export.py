@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from emo_llama_ros.faces import blendshapes
-from emo_llama_ros.faces.emo_eyes import MOVEMENTS, OUTPUTS, PICTURES
+from emo_llama_ros.faces.emo_eyes import INPUTS, OUTPUTS
 from emo_llama_ros.training.eyes.movements import MovementLayer
 from emo_llama_ros.training.eyes.network import EmoEyes
 
@@ -40,7 +40,7 @@ def export(network: EmoEyes, layer: MovementLayer, size: int, path: Path) -> Non
             str(path),
             dynamo=False,
             opset_version=17,
-            input_names=[PICTURES, MOVEMENTS],
+            input_names=list(INPUTS),
             output_names=list(OUTPUTS),
-            dynamic_axes={name: {0: "faces"} for name in (PICTURES, MOVEMENTS, *OUTPUTS)},
+            dynamic_axes={name: {0: "faces"} for name in (*INPUTS, *OUTPUTS)},
         )

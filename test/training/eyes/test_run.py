@@ -12,7 +12,7 @@ pytest.importorskip("sklearn", reason="needs the 'train' extra")
 
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.faces.alignment import Roi, cut
-from emo_llama_ros.faces.emo_eyes import FRAME, MOVEMENTS, NETWORK_FILE, OUTPUTS, PICTURES, TRAINING_LOG, EmoEyes
+from emo_llama_ros.faces.emo_eyes import FRAME, INPUTS, NETWORK_FILE, OUTPUTS, TRAINING_LOG, EmoEyes
 from emo_llama_ros.faces.onnx_network import open_session
 from emo_llama_ros.labels import FERPLUS, RAF_DB
 from emo_llama_ros.training import start as start_module
@@ -77,7 +77,7 @@ def test_the_exported_network_is_the_trained_one(tmp_path):
     pictures, movements = torch.randn(3, 1, 67, 67), torch.rand(3, 32)
     movements[1] = float("nan")
     exported = open_session(tmp_path / NETWORK_FILE, 1).run(
-        list(OUTPUTS), {PICTURES: pictures.numpy(), MOVEMENTS: movements.numpy()}
+        list(OUTPUTS), dict(zip(INPUTS, (pictures.numpy(), movements.numpy()), strict=True))
     )
     with torch.no_grad():
         logits, disagreement, features, vector = network(pictures)
