@@ -157,6 +157,13 @@ def stages(recipe: EyesRecipe, smoke: bool) -> list[Stage]:
     return [first, Stage(f"{recipe.name}, both framings", f"{CHECKPOINTS}_2", both, recipe.finetuning_balance)]
 
 
+def newest_checkpoint(stage: Stage, output: Path) -> Path | None:
+    """Return the folder of the stage's newest checkpoint; None before the first."""
+    folder = output / stage.checkpoints
+    newest = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    return None if newest is None else Path(newest)
+
+
 def fit(
     network: EmoEyes,
     recipe: EyesRecipe,
@@ -188,13 +195,14 @@ def fit(
     )
     trainer.remove_callback(PrinterCallback)
     average.trainer = trainer
-    folder = output / stage.checkpoints
-    checkpoint = get_last_checkpoint(str(folder)) if resume and folder.is_dir() else None
+    checkpoint = newest_checkpoint(stage, output) if resume else None
     if resume and checkpoint is None:
-        raise BadParameter(f"There is no checkpoint in {folder} to resume from; start without --resume.")
+        raise BadParameter(
+            f"There is no checkpoint in {output / stage.checkpoints} to resume from; start without --resume."
+        )
     if checkpoint is not None:
-        average.resume(Path(checkpoint))
-    trainer.train(resume_from_checkpoint=checkpoint)
+        average.resume(checkpoint)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     return average.network
 
 

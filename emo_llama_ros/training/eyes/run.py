@@ -23,7 +23,7 @@ from emo_llama_ros.labels import FERPLUS
 from emo_llama_ros.training import progress
 from emo_llama_ros.training.eyes.augment import plain
 from emo_llama_ros.training.eyes.export import export
-from emo_llama_ros.training.eyes.fit import fit, predict, stages
+from emo_llama_ros.training.eyes.fit import fit, newest_checkpoint, predict, stages
 from emo_llama_ros.training.eyes.framing import Framed, as_they_lie, framed_on_all_cores
 from emo_llama_ros.training.eyes.made_up import made_up_faces
 from emo_llama_ros.training.eyes.movements import fit_movements, held_out_logits
@@ -62,8 +62,9 @@ def train_eyes(
     """Train emo-eyes and write what the node needs to `output`/emo_eyes.
 
     `source` is FER+ in a layout of `data.ferplus`; `smoke` trains on `smoke_faces` drawn ones from random weights
-    instead. Raise BadParameter when no source is named, BadData when it holds too few faces, and MissingModel when the
-    public-domain trunk cannot be fetched.
+    instead. `resume` goes on from the newest checkpoint in `output`; without it, an earlier run's log and checkpoints
+    there are deleted. Raise BadParameter when no source is named or there is nothing to resume, BadData when the source
+    holds too few faces, and MissingModel when the public-domain trunk cannot be fetched.
     """
     output = output or Path(recipe.output)
     log = output / progress.LOG_NAME
@@ -71,12 +72,15 @@ def train_eyes(
         recipe = replace(recipe, network=replace(recipe.network, start="nothing"))
     faces = made_up_faces(smoke_faces, recipe.seed) if smoke else _faces(recipe, source)
     transformers.set_seed(recipe.seed)
-    if not resume:
-        log.unlink(missing_ok=True)
     train, held = split_training(faces, recipe.faces.held_out, recipe.seed)
     train &= usable(faces, recipe.faces.least_votes)
     if not train.any() or not (held & (faces.majority >= 0)).any():
         raise BadData("The source has no faces of FER+'s Training split that ten people voted about.")
+    first, *second = stages(recipe, smoke)
+    if not resume:  # an earlier run's checkpoints may have higher numbers, and would be taken for this run's
+        log.unlink(missing_ok=True)
+        for stage in (first, *second):
+            shutil.rmtree(output / stage.checkpoints, ignore_errors=True)
     training, held_out = faces.select(train), faces.select(held)
     targets = make_targets(training, recipe.faces.label_votes)
     progress.append(log, _header(recipe, training, held_out, smoke))
@@ -85,13 +89,12 @@ def train_eyes(
     if recipe.network.start == "trunk":
         pictures = plain(torch.from_numpy(training.images[:_NORM_FACES]), size)
         start_from_trunk(network, trunk_file(), pictures)
-    first, *second = stages(recipe, smoke)
     network = fit(network, recipe, first, training.images[:, None], targets, held_out, output, size, resume=resume)
     seen = _framed(held_out, output, smoke)
     held_out = replace(held_out, images=seen.pictures)
     if second:
         both = np.stack([training.images, _framed(training, output, smoke).pictures], axis=1)
-        go_on = resume and (output / second[0].checkpoints).is_dir()
+        go_on = resume and newest_checkpoint(second[0], output) is not None
         network = fit(network, recipe, second[0], both, targets, held_out, output, size, resume=go_on)
     folder = output / RESULT
     chosen = publish(network, recipe, prior_of(targets.shares), held_out, seen.movements, folder, log)

@@ -38,8 +38,11 @@ def recipe(repository):
 
 @pytest.fixture(scope="module")
 def made(recipe, tmp_path_factory):
-    """A run on few drawn faces, from the first step to the last."""
-    return run.train_eyes(recipe, output=tmp_path_factory.mktemp("whole"), smoke=True, smoke_faces=FACES)
+    """A run on few drawn faces, from the first step to the last, where an earlier one has left checkpoints."""
+    output = tmp_path_factory.mktemp("whole")
+    for folder in ("checkpoints", "checkpoints_2"):
+        (output / folder / "checkpoint-9").mkdir(parents=True)
+    return run.train_eyes(recipe, output=output, smoke=True, smoke_faces=FACES)
 
 
 def test_a_smoke_run_makes_all_that_the_node_reads(made, recipe):
@@ -53,7 +56,18 @@ def test_a_smoke_run_makes_all_that_the_node_reads(made, recipe):
     assert made.plot.is_file()
 
 
-@pytest.mark.parametrize("lost", [("checkpoints/checkpoint-4", "checkpoints_2"), ("checkpoints_2/checkpoint-4",)])
+def test_a_run_that_starts_anew_keeps_no_checkpoint_of_an_earlier_one(made):
+    assert not list(made.log.parent.glob("*/checkpoint-9"))
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        ("checkpoints/checkpoint-4", "checkpoints_2"),
+        ("checkpoints_2/checkpoint-2", "checkpoints_2/checkpoint-4"),  # stopped before the second run's first one
+        ("checkpoints_2/checkpoint-4",),
+    ],
+)
 def test_a_resumed_run_ends_at_the_same_bits_as_an_uninterrupted_one(made, recipe, tmp_path, lost):
     stopped = shutil.copytree(made.log.parent, tmp_path / "stopped")
     for folder in (*lost, run.RESULT):
