@@ -57,7 +57,7 @@ def fit_movements(
     Scale and constants are left to the operating points.
     """
     known = torch.from_numpy(np.isfinite(movements).all(1))
-    if not bool(known.any()):
+    if int(known.sum()) < 2:  # of fewer there is no deviation
         return no_movements()
     raw, target = torch.from_numpy(movements).double(), torch.from_numpy(shares).double()
     mean, deviation = raw[known].mean(0), raw[known].std(0) + 1e-3
@@ -102,4 +102,5 @@ def held_out_logits(
 
 def _standard(movements: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     moved = ((movements - mean) / deviation).clamp(-_FARTHEST, _FARTHEST)
-    return torch.where(torch.isnan(moved), torch.zeros_like(moved), moved)
+    # Not isnan(moved): whether clamping keeps NaN depends on the runtime that runs the exported network.
+    return torch.where(torch.isnan(movements), torch.zeros_like(moved), moved)
