@@ -25,9 +25,7 @@ from emo_llama_ros.commands.replay import replay
 from emo_llama_ros.commands.run import run
 from emo_llama_ros.commands.train import train
 from emo_llama_ros.commands.watch import watch
-from emo_llama_ros.errors import EmoError
-
-DEBUG_VARIABLE = "EMO_LLAMA_DEBUG"
+from emo_llama_ros.errors import DEBUG_VARIABLE, EmoError, traceback_wanted
 
 app = typer.Typer(
     name="emo_llama",
@@ -75,7 +73,7 @@ def main() -> None:
     try:
         app(prog_name="emo_llama")
     except Exception as error:
-        if os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0"):
+        if traceback_wanted():
             raise
         print(f"emo_llama: {_sentence(error)}", file=sys.stderr)
         sys.exit(1)

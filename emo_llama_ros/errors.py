@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
+DEBUG_VARIABLE = "EMO_LLAMA_DEBUG"
+
+
+def traceback_wanted() -> bool:
+    """Return whether the user asked to see tracebacks, by `emo_llama --debug` or DEBUG_VARIABLE."""
+    return os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0")
+
 
 class EmoError(Exception):
     """Base of all errors whose message is written for the operator, not for the debugger."""

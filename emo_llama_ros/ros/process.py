@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 import threading
@@ -16,14 +15,13 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
-from emo_llama_ros.errors import EmoError
+from emo_llama_ros.errors import EmoError, traceback_wanted
 from emo_llama_ros.ros.environment import can_be_written, log_folder, one_sentence, wrong_domain
 from emo_llama_ros.ros.executor import GuardedExecutor
 from emo_llama_ros.ros.node import EmoLlamaNode
 from emo_llama_ros.ros.transport import keep_image_memory, use_shipped_profile
 
 _LAST_WORDS_S = 0.2
-DEBUG_VARIABLE = "EMO_LLAMA_DEBUG"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +82,7 @@ def init_ros(arguments: Sequence[str] = (), context: rclpy.Context | None = None
 
 
 def _refuse(error: object) -> int:
-    if isinstance(error, Exception) and os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0"):
+    if isinstance(error, Exception) and traceback_wanted():
         raise error
     print(f"emo_llama_node: {one_sentence(error)}", file=sys.stderr)
     return 1

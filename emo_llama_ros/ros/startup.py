@@ -6,12 +6,11 @@ in which Ctrl-C would show a traceback.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
 
-from emo_llama_ros.errors import MissingDependency
+from emo_llama_ros.errors import MissingDependency, traceback_wanted
 from emo_llama_ros.ros.environment import one_sentence
 from emo_llama_ros.ros.required import require_ros
 
@@ -27,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from emo_llama_ros.ros import process
     except Exception as error:  # made for another Python, or against another library: compiled modules raise anything
-        if os.environ.get("EMO_LLAMA_DEBUG", "0") not in ("", "0"):
+        if traceback_wanted():
             raise
         print(f"emo_llama_node: ROS 2 is installed but cannot be loaded: {one_sentence(error)}", file=sys.stderr)
         return 1
