@@ -195,7 +195,8 @@ class TestWorker:
         assert engine.worker_pid != frozen
 
     def test_a_stopped_worker_holds_up_no_call(self, camera, started):
-        engine = started(WorkerEngine(replace(LIGHT, seed=1), camera.estimates.append))
+        options = replace(LIGHT, seed=1, worker_timeout_s=PATIENCE_S)
+        engine = started(WorkerEngine(options, camera.estimates.append))
         camera.play(engine, count=3)
         os.kill(engine.worker_pid, signal.SIGSTOP)
         refusals = []

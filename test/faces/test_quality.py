@@ -103,12 +103,15 @@ def test_the_image_border_does_not_hide_blur(analyzer, picture) -> None:
     assert flaws(close, face.box, mesh, face.pose, Options()) & QualityFlaw.BLURRED
 
 
-def test_a_face_that_looks_far_down_is_turned_sooner_than_one_to_the_side() -> None:
+def test_a_face_that_looks_far_up_or_down_is_turned_sooner_than_one_to_the_side(sharp_image) -> None:
     """Held-out faces of FER+ are read right in .68 beyond 25 degrees of pitch, in .80 beyond 25 degrees of yaw."""
-    options = Options()
+    box = Box(220, 140, 200, 200)
 
-    assert options.max_pitch_deg == 25
-    assert options.max_yaw_deg == 35
+    def turned(yaw: float, pitch: float) -> bool:
+        return bool(flaws(sharp_image, box, _mesh(), HeadPose(yaw, pitch, 0), Options()) & QualityFlaw.TURNED)
+
+    assert [turned(0, 30), turned(0, -30), turned(30, 0), turned(-30, 0)] == [True, True, False, False]
+    assert turned(40, 0)
 
 
 def test_the_photograph_taken_at_45_degrees_is_turned(analyzer, picture) -> None:

@@ -10,8 +10,6 @@ from emo_llama_ros.errors import MissingDependency
 from emo_llama_ros.estimate import Stage
 from emo_llama_ros.options import specs
 
-"""The aim is 0.2 s; a busy test machine gets room, and loading or stopping the model takes longer than this."""
-
 
 def emotions(corner):
     from emo_llama_ros.msg import EmotionEstimate
