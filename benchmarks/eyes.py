@@ -31,6 +31,7 @@ from mini_xception import NETWORK_FILE as EARLIER_FILE
 from mini_xception import MiniXception
 from rich.console import Console
 from rich.table import Table
+from scipy.special import softmax
 
 from emo_llama_ros.data.datasets.clip_source import whole_axes
 from emo_llama_ros.data.ferplus import VotedFaces, read_voted_faces
@@ -165,8 +166,7 @@ def at_point(result: Result, eyes: EmoEyes, exponent: float) -> Result:
     prior = np.log(manifest.prior[SEVEN])
     logits = manifest.temperature(manifest.operating_point) * np.log(np.maximum(result.probabilities, 1e-12))
     moved = (logits + (exponent - manifest.operating_point) * prior) / manifest.temperature(exponent)
-    powers = np.exp(moved - moved.max(1, keepdims=True))
-    return replace(result, probabilities=powers / powers.sum(1, keepdims=True))
+    return replace(result, probabilities=softmax(moved, axis=1))
 
 
 def scores(result: Result, faces: VotedFaces) -> dict[str, float]:
