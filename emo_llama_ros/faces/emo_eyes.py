@@ -66,7 +66,7 @@ class Manifest:
     """Accuracy of the chosen point, and on what, in a few words."""
 
     def temperature(self, exponent: float) -> float:
-        """Return the temperature at which probabilities are shares of votes, interpolated between points."""
+        """Return the temperature that was fitted on votes, interpolated between points."""
         exponents, temperatures = zip(*self.temperatures, strict=True)
         return float(np.interp(exponent, exponents, temperatures))
 

@@ -2,7 +2,8 @@
 
 A network that follows the votes' skew is most often right and never says disgust; one that takes every display for
 equally likely says it too often. Between them lies the exponent of the displays' frequency that is added to the logits
-(logit adjustment, Menon et al., ICLR 2021). At each point one temperature makes the probabilities the shares of votes.
+(logit adjustment, Menon et al., ICLR 2021). At each point one temperature brings the probabilities as near to the shares
+of votes as the error against the majority allows, see `calibration_fit.temperature_on_votes`.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def counted_shares(faces: VotedFaces) -> FloatArray:
 
 
 def operating_points(logits: Tensor, prior: FloatArray, faces: VotedFaces) -> list[OperatingPoint]:
-    """Return the points of all EXPONENTS, each with the temperature that fits these faces' votes best.
+    """Return the points of all EXPONENTS, each with the temperature fitted on these faces' votes.
 
     `logits` (N, 8) of the faces; those without a majority among the seven displays are left out. `prior` (8,) is the
     displays' frequency in training.
