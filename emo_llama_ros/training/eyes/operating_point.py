@@ -2,8 +2,8 @@
 
 A network that follows the votes' skew is most often right and never says disgust; one that takes every display for
 equally likely says it too often. Between them lies the exponent of the displays' frequency that is added to the logits
-(logit adjustment, Menon et al., ICLR 2021). At each point one temperature brings the probabilities as near to the shares
-of votes as the error against the majority allows, see `calibration_fit.temperature_on_votes`.
+(logit adjustment, Menon et al., ICLR 2021). At each point one temperature brings the probabilities as near to the
+shares of votes as the error against the majority allows, see `calibration_fit.temperature_on_votes`.
 """
 
 from __future__ import annotations
