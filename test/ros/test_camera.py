@@ -44,8 +44,8 @@ def test_rates_and_counts_follow_the_frames(corner, camera_on):
     assert report.received_hz > 0
     assert report.lost_percent == 0
     assert report.publishers == 1
-    assert report.silent_s < 1.0
-    assert 0 <= report.stamp_age_s < 1.0
+    assert report.silent_s < PATIENCE_S
+    assert 0 <= report.stamp_age_s < PATIENCE_S
     assert not report.stamps_stand_still
 
 
@@ -256,7 +256,7 @@ def test_silence_is_measured_from_the_subscription_on(camera_on):
     camera, _ = camera_on()
     first = camera.report()
     second = camera.report()
-    assert 0 <= first.silent_s <= second.silent_s < 5
+    assert 0 <= first.silent_s <= second.silent_s < PATIENCE_S
     assert first.stamp_age_s is None
 
 
