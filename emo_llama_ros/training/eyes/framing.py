@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import track
 
+from emo_llama_ros.checksums import file_sha256
 from emo_llama_ros.faces import blendshapes
 from emo_llama_ros.faces.alignment import cut, mesh_axes
 from emo_llama_ros.faces.blendshapes import Blendshapes
-from emo_llama_ros.faces.embedded import FaceFinder
+from emo_llama_ros.faces.embedded import DECLARATION, FaceFinder
 from emo_llama_ros.faces.emo_eyes import FER_DROP, FER_SCALE
 from emo_llama_ros.faces.face import FloatArray
 from emo_llama_ros.install.fetch import model_file
@@ -71,19 +72,16 @@ class Framer:
         return Framed(pictures, movements)
 
 
-def as_they_lie(images: Pictures) -> Framed:
-    """Return FER pictures (N, 48, 48) without looking for the faces in them."""
-    return Framed(images, np.full((len(images), len(blendshapes.MOVEMENTS)), np.nan, np.float32))
-
-
 def framed_on_all_cores(images: Pictures, folder: Path) -> Framed:
     """Return what `Framer.framed` gives, and keep it in `folder`.
 
-    A run that was stopped goes on where it was. Raise MissingModel when networks cannot be fetched.
+    A run that was stopped goes on where it was; what other networks or another cut made is not taken for it. Raise
+    MissingModel when networks cannot be fetched.
     """
     folder.mkdir(parents=True, exist_ok=True)
     chunks = [images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
-    files = [folder / f"{hashlib.sha256(chunk.tobytes()).hexdigest()[:24]}.npz" for chunk in chunks]
+    way = _way_of_framing()
+    files = [folder / f"{hashlib.sha256(way + chunk.tobytes()).hexdigest()[:24]}.npz" for chunk in chunks]
     missing = [(chunk, file) for chunk, file in zip(chunks, files, strict=True) if not file.is_file()]
     if missing:
         Framer()  # says here, and once, which network is missing
@@ -95,6 +93,13 @@ def framed_on_all_cores(images: Pictures, folder: Path) -> Framed:
                 job.result()
     kept = [np.load(file) for file in files]
     return Framed(*(np.concatenate([part[name] for part in kept]) for name in ("pictures", "movements")))
+
+
+def _way_of_framing() -> bytes:
+    """Return what the result depends on beside the pictures."""
+    networks = [file_sha256(model_file(name)) for name in DECLARATION.networks]
+    parts = [str((ENLARGED, FER_SCALE, FER_DROP)), *networks]
+    return "\n".join(parts).encode()
 
 
 _framer: Framer | None = None

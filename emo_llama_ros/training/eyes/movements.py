@@ -46,22 +46,19 @@ def no_movements() -> MovementLayer:
     return MovementLayer(torch.zeros(count), torch.ones(count), torch.zeros(count, len(FERPLUS.labels)))
 
 
-def fit_movements(
-    logits: Tensor, movements: FloatArray, shares: FloatArray, prior: npt.NDArray[np.float64], decay: float
-) -> MovementLayer:
+def fit_movements(logits: Tensor, movements: FloatArray, shares: FloatArray, decay: float) -> MovementLayer:
     """Return the layer that, beside `logits`, explains the votes best.
 
-    `logits` (N, 8) of held-out faces without the displays' frequency, `movements` (N, 32) with NaN where they are not
-    known, `shares` (N, 8) of the votes, `prior` (8,) the displays' frequency in training. Minimized is the mean
-    cross-entropy plus `decay` times the squared weights, over the layer, the logits' scale and a constant per display.
-    Scale and constants are left to the operating points.
+    `logits` (N, 8) of held-out faces, `movements` (N, 32) with NaN where they are not known, `shares` (N, 8) of the
+    votes. Minimized is the mean cross-entropy plus `decay` times the squared weights, over the layer, the logits' scale
+    and a constant per display. Scale and constants are left to the operating points.
     """
     known = torch.from_numpy(np.isfinite(movements).all(1))
     if int(known.sum()) < 2:  # of fewer there is no deviation
         return no_movements()
     raw, target = torch.from_numpy(movements).double(), torch.from_numpy(shares).double()
     mean, deviation = raw[known].mean(0), raw[known].std(0) + 1e-3
-    base = logits.double() + torch.from_numpy(prior).log()
+    base = logits.double()
     seen = _standard(raw, mean, deviation)
     weights = torch.zeros(len(MOVEMENTS), len(FERPLUS.labels), dtype=torch.float64, requires_grad=True)
     constants = torch.zeros(len(FERPLUS.labels), dtype=torch.float64, requires_grad=True)
@@ -84,7 +81,6 @@ def held_out_logits(
     logits: Tensor,
     movements: FloatArray,
     shares: FloatArray,
-    prior: npt.NDArray[np.float64],
     decay: float,
     groups: npt.NDArray[np.int32],
 ) -> Tensor:
@@ -95,7 +91,7 @@ def held_out_logits(
     made, voted = logits.clone(), np.isfinite(shares[:, 0])
     for fitted, others in GroupKFold(min(FOLDS, len(np.unique(groups)))).split(movements, groups=groups):
         fitted = fitted[voted[fitted]]
-        layer = fit_movements(logits[fitted], movements[fitted], shares[fitted], prior, decay)
+        layer = fit_movements(logits[fitted], movements[fitted], shares[fitted], decay)
         made[others] += layer(torch.from_numpy(movements[others]))
     return made
 

@@ -24,8 +24,8 @@ from emo_llama_ros.training import progress
 from emo_llama_ros.training.eyes.augment import plain
 from emo_llama_ros.training.eyes.export import export
 from emo_llama_ros.training.eyes.fit import fit, newest_checkpoint, predict, stages
-from emo_llama_ros.training.eyes.framing import Framed, as_they_lie, framed_on_all_cores
-from emo_llama_ros.training.eyes.made_up import made_up_faces
+from emo_llama_ros.training.eyes.framing import Framed, framed_on_all_cores
+from emo_llama_ros.training.eyes.made_up import made_up_faces, made_up_framing
 from emo_llama_ros.training.eyes.movements import fit_movements, held_out_logits
 from emo_llama_ros.training.eyes.network import EmoEyes
 from emo_llama_ros.training.eyes.operating_point import OperatingPoint, choose, operating_points, prior_of
@@ -74,8 +74,8 @@ def train_eyes(
     transformers.set_seed(recipe.seed)
     train, held = split_training(faces, recipe.faces.held_out, recipe.seed)
     train &= usable(faces, recipe.faces.least_votes)
-    if not train.any() or not (held & (faces.majority >= 0)).any():
-        raise BadData("The source has no faces of FER+'s Training split that ten people voted about.")
+    if not train.any() or not (held & (faces.majority >= 0)).any() or len(np.unique(faces.group[held])) < 2:
+        raise BadData("The source has too few faces of FER+'s Training split that ten people voted about.")
     first, *second = stages(recipe, smoke)
     if not resume:  # an earlier run's checkpoints may have higher numbers, and would be taken for this run's
         log.unlink(missing_ok=True)
@@ -123,8 +123,8 @@ def publish(
     shares = np.full((len(held_out), len(FERPLUS.labels)), np.nan, np.float32)
     shares[voted] = make_targets(held_out.select(voted), label_votes=0).shares
     decay = recipe.objective.movement_decay
-    layer = fit_movements(logits[voted], movements[voted], shares[voted], prior, decay)
-    points = operating_points(held_out_logits(logits, movements, shares, prior, decay, held_out.group), prior, held_out)
+    layer = fit_movements(logits[voted], movements[voted], shares[voted], decay)
+    points = operating_points(held_out_logits(logits, movements, shares, decay, held_out.group), prior, held_out)
     alone = choose(operating_points(logits, prior, held_out))
     chosen = choose(points)
     shutil.rmtree(folder, ignore_errors=True)
@@ -160,8 +160,8 @@ def _faces(recipe: EyesRecipe, source: str) -> VotedFaces:
 
 
 def _framed(faces: VotedFaces, output: Path, smoke: bool) -> Framed:
-    """Return faces as the node finds and cuts them; drawn ones, in which it would find none, as they lie."""
-    return as_they_lie(faces.images) if smoke else framed_on_all_cores(faces.images, output / FRAMED)
+    """Return faces as the node finds and cuts them; drawn ones, in which it would find none, with drawn movements."""
+    return made_up_framing(faces) if smoke else framed_on_all_cores(faces.images, output / FRAMED)
 
 
 def _header(recipe: EyesRecipe, training: VotedFaces, held_out: VotedFaces, smoke: bool) -> dict[str, Any]:
