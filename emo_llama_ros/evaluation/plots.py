@@ -23,7 +23,10 @@ NO_ANSWER = "no answer"
 
 def save_confusion(metrics: Metrics, labels: LabelSet, title: str, path: Path) -> None:
     """Draw the confusion matrix: share of each true class in per cent, counts below, recall on the diagonal."""
-    confusion_figure(metrics, labels, title).savefig(path, dpi=150)
+    from emo_llama_ros.recordings.captions import letters_of_any_script
+
+    with letters_of_any_script():
+        confusion_figure(metrics, labels, title).savefig(path, dpi=150)
 
 
 def confusion_figure(metrics: Metrics, labels: LabelSet, title: str) -> Figure:
@@ -38,8 +41,11 @@ def confusion_figure(metrics: Metrics, labels: LabelSet, title: str) -> Figure:
 
 def save_reliability(metrics: Metrics, title: str, path: Path) -> None:
     """Draw accuracy against confidence, and how many answers have which confidence; nothing without calibration."""
+    from emo_llama_ros.recordings.captions import letters_of_any_script
+
     if metrics.calibration is not None:
-        reliability_figure(metrics.calibration, title).savefig(path, dpi=150)
+        with letters_of_any_script():
+            reliability_figure(metrics.calibration, title).savefig(path, dpi=150)
 
 
 def reliability_figure(found: Calibration, title: str) -> Figure:

@@ -89,4 +89,8 @@ _SIDES: dict[str, list[int]] = {}
 for _place, _output in enumerate(OUTPUTS):
     _SIDES.setdefault(_output.removesuffix("Left").removesuffix("Right"), []).append(_place)
 MOVEMENTS: tuple[str, ...] = tuple(_SIDES)
-"""What a face's parts do, on whichever side: the names of `OUTPUTS` with left and right as one."""
+"""What a face's parts do, on whichever side: the names of `OUTPUTS` with left and right as one.
+
+The first, `_neutral`, is no movement: it stands for the face at rest. It keeps its place, so that what reads
+these 32 gets all that the network says.
+"""

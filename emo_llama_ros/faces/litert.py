@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
+import re
 import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +17,42 @@ import numpy as np
 from emo_llama_ros.errors import MissingDependency, MissingModel
 from emo_llama_ros.faces.face import FloatArray
 
-_GREETING = b"INFO: Created TensorFlow Lite"
-_stderr_lock = threading.Lock()
+_GREETING = re.compile(rb"INFO: Created TensorFlow Lite[^\n]*\n?")
+_making = threading.Lock()
+_greeted = threading.Event()
 
 
 @contextmanager
 def _without_its_greeting() -> Iterator[None]:
-    """Keep the line off stderr with which the library names its delegate, once a process; nothing turns it off.
+    """Keep the line off stderr with which the library names its delegate; nothing turns it off.
 
-    It would stand amid progress bars. Whatever else is written meanwhile follows afterwards.
+    It would stand amid progress bars. The library says it with the first network that a process makes; while any other
+    is made, stderr is left alone.
     """
-    with _stderr_lock, tempfile.TemporaryFile() as kept:
-        sys.stderr.flush()
-        own = os.dup(2)
+    with _making, ExitStack() as stack:
+        if not _greeted.is_set():
+            with suppress(OSError):  # stderr is closed, or there is no place for a file
+                stack.enter_context(_stderr_without_greeting())
+        yield
+        _greeted.set()
+
+
+@contextmanager
+def _stderr_without_greeting() -> Iterator[None]:
+    """Lead file descriptor 2 into a file, and write what that then holds to stderr, but for the greeting.
+
+    So what the other threads of this process say meanwhile comes a moment late. Raise OSError where that cannot be.
+    """
+    # Duplicated first: where descriptor 2 is closed, the file would get its number.
+    with os.fdopen(os.dup(2), "wb", buffering=0) as own, tempfile.TemporaryFile() as kept:
         os.dup2(kept.fileno(), 2)
         try:
             yield
         finally:
-            sys.stderr.flush()
-            os.dup2(own, 2)
-            os.close(own)
+            os.dup2(own.fileno(), 2)
             kept.seek(0)
-            os.write(2, b"".join(line for line in kept if not line.startswith(_GREETING)))
+            with suppress(OSError):  # nobody reads stderr any more
+                own.write(_GREETING.sub(b"", kept.read()))
 
 
 class LiteRtNetwork:

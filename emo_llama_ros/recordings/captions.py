@@ -1,12 +1,23 @@
-"""How wide a text will be in a picture, and where it breaks so that it fits."""
+"""How wide a text will be in a picture, where it breaks so that it fits, and what is not said about its letters."""
 
 from __future__ import annotations
 
 import textwrap
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties
+
+
+@contextmanager
+def letters_of_any_script() -> Iterator[None]:
+    """Draw, measure and save texts without a warning for each letter that the font lacks: it shows as a box."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
 
 
 def width_in(text: str, font: FontProperties) -> float:

@@ -8,7 +8,6 @@ apart; bands carry their label as text too.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -28,7 +27,7 @@ from matplotlib.ticker import FuncFormatter
 
 from emo_llama_ros.estimate import Estimate, Status
 from emo_llama_ros.frames import RgbImage
-from emo_llama_ros.recordings.captions import width_in, wrapped
+from emo_llama_ros.recordings.captions import letters_of_any_script, width_in, wrapped
 
 MAX_PEOPLE = 8
 """Panels in one picture: those with the most estimates, in the order in which the people came."""
@@ -91,9 +90,7 @@ def draw_timeline(
     path: Path, estimates: Sequence[Estimate], recording: Recording, thumbnails: Thumbnails | None = None
 ) -> None:
     """Write the timeline of `estimates` as PNG to `path`; see `timeline_figure`."""
-    with warnings.catch_warnings():
-        # A name in a script that the font lacks shows boxes; saying so for each letter helps nobody.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    with letters_of_any_script():
         timeline_figure(estimates, recording, thumbnails).savefig(path, dpi=150)
 
 

@@ -111,6 +111,8 @@ def plot(entries: Iterable[Mapping[str, Any]], path: Path) -> None:
     """Draw loss and accuracy over the steps of all stages into a PNG."""
     from matplotlib.figure import Figure
 
+    from emo_llama_ros.recordings.captions import letters_of_any_script
+
     figure = Figure(figsize=(9, 4), layout="constrained")
     loss_axis, accuracy_axis = figure.subplots(1, 2)
     axes = {"loss": loss_axis, "eval_loss": loss_axis, "token_accuracy": accuracy_axis,
@@ -131,4 +133,5 @@ def plot(entries: Iterable[Mapping[str, Any]], path: Path) -> None:
         axis.set_title(title)
         if axis.has_data():
             axis.legend(fontsize=7)
-    figure.savefig(path, dpi=120)
+    with letters_of_any_script():  # a stage may be named in any
+        figure.savefig(path, dpi=120)

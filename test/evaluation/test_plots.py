@@ -65,6 +65,13 @@ def test_whatever_the_title_nothing_is_cut_off_or_squeezed(title):
         assert not figures.get_window_extent().overlaps(panel._left_title.get_window_extent())
 
 
+def test_a_title_in_letters_that_the_font_lacks_is_drawn_without_a_word(tmp_path, recwarn):
+    metrics = compute(overconfident(50), RAF_DB)
+    plots.save_confusion(metrics, RAF_DB, "录音" * 40, tmp_path / "c.png")
+    plots.save_reliability(metrics, "录音" * 40, tmp_path / "r.png")
+    assert not recwarn.list
+
+
 def test_without_any_label_there_is_no_reliability_diagram(tmp_path):
     plots.save_reliability(compute(answers(["anger"], ["no_face"]), RAF_DB), "none", tmp_path / "r.png")
     assert not (tmp_path / "r.png").exists()

@@ -13,7 +13,6 @@ from emo_llama_ros.faces.measures import measure
 from emo_llama_ros.faces.pose import frontal
 from emo_llama_ros.faces.reader import box_of
 from emo_llama_ros.frames import SECOND_NS
-from emo_llama_ros.options import Options
 from emo_llama_ros.perception.clips import Clip
 from emo_llama_ros.training.synthetic import activation, face_model, readings, trajectories
 from emo_llama_ros.training.synthetic.activation import UNITS
@@ -28,6 +27,9 @@ disagree; a model that learned their agreement by heart overruled sure readings 
 disgust). So movement is there to be described, and tips the balance only where the readings leave it open."""
 FULL_CLIPS = 0.75
 """Share of chunks with the node's default of 8 frames; the others have 1 to `max_frames`."""
+TURNED_DEG = 35.0
+"""Yaw or pitch from which a sampled face is TURNED. Not the node's limits, which may move: the shipped weights were
+trained with this one."""
 _EYE_EFFECTS = {5: 0.10, 43: -0.48, 7: -0.10, 6: -0.03, 12: -0.03}
 _NO_CROP = np.empty((0, 0, 3), np.uint8)
 
@@ -62,14 +64,13 @@ def _chunk(seed: int, number: int, max_frames: int, mean_face: np.ndarray) -> Sy
     seen = face_model.whole(_before_camera(rng, meshes, course.still))
     flaws = _flaws(rng, CHUNK, frames)
     known = rng.random(CHUNK) < WITH_BASELINE
-    options = Options()
     clips, points = [], []
     for i in range(CHUNK):
         faces, shown = [], []
         for j in range(frames):
             upright = frontal(seen[i, j])
             box = box_of(seen[i, j])
-            turned = abs(upright.pose.yaw) > options.max_yaw_deg or abs(upright.pose.pitch) > options.max_pitch_deg
+            turned = max(abs(upright.pose.yaw), abs(upright.pose.pitch)) > TURNED_DEG
             faces.append(
                 Face(
                     box=box,
