@@ -115,8 +115,8 @@ def plot(entries: Iterable[Mapping[str, Any]], path: Path) -> None:
 
     figure = Figure(figsize=(9, 4), layout="constrained")
     loss_axis, accuracy_axis = figure.subplots(1, 2)
-    axes = {"loss": loss_axis, "eval_loss": loss_axis, "token_accuracy": accuracy_axis,
-            "eval_token_accuracy": accuracy_axis, "eval_label_accuracy": accuracy_axis}  # fmt: skip
+    accuracies = ("token_accuracy", "eval_token_accuracy", "eval_label_accuracy", "eval_accuracy", "eval_uar")
+    axes = {"loss": loss_axis, "eval_loss": loss_axis} | dict.fromkeys(accuracies, accuracy_axis)
     entries = list(entries)
     stages = list(dict.fromkeys(e["stage"] for e in entries if "stage" in e))
     offset = 0
