@@ -6,7 +6,7 @@ FERPLUS is what `emo_llama train config/train/eyes.yaml --data` takes: a folder 
 folders of pictures, or an .npz. The faces are those of the split (PublicTest) whose majority is one of seven displays.
 Both networks see the same faces in one run, on one thread, in two ways: as the node does, the face found in the picture
 and cut upright (a picture in which none is found is seen as a whole), and as FER pictures lie, without looking for the
-face. The table of operating points shows the neighbours of the shipped one; nothing is chosen on these faces. The last
+face. The tables show operating points on either side of the shipped one; nothing is chosen on these faces. The last
 line is one JSON object; `acc`, `uar`, `ece` are those of the node's way.
 """
 
@@ -49,7 +49,7 @@ from emo_llama_ros.training.eyes.framing import enlarged, found_mesh
 from emo_llama_ros.training.eyes.targets import disagreement_of
 
 SEVEN = [FERPLUS.labels.index(label) for label in RAF_DB.labels]
-NEIGHBOURS = (-0.2, -0.1, 0.1, 0.2)
+POINTS = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
 
 Grey = npt.NDArray[np.uint8]
 
@@ -96,7 +96,7 @@ def main() -> None:
     for way, seen in (("as they lie", as_they_lie(faces)), ("as the node sees them", as_found(faces))):
         before, ours = measure(base, seen), measure(eyes, seen)
         rows = {"mini-Xception (before)": before}
-        for exponent in sorted({point, *(round(point + step, 1) for step in NEIGHBOURS)}):
+        for exponent in sorted({point, *POINTS}):
             name = f"emo-eyes, {exponent:+.1f}" + (" (shipped)" if exponent == point else "")
             rows[name] = at_point(ours, eyes, exponent)
         scored = {name: scores(result, faces) for name, result in rows.items()}

@@ -119,7 +119,8 @@ def _rounded(value: object) -> object:
     return round(float(value), 4)  # type: ignore[arg-type]
 
 
-def prior_of(shares: npt.NDArray[np.float32]) -> FloatArray:
-    """Return the displays' frequency (8,) in shares (N, 8), never 0."""
-    frequency = np.maximum(shares.mean(0, dtype=np.float64), 1e-4)
+def prior_of(shares: npt.NDArray[np.float32], least: float = 1e-4) -> FloatArray:
+    """Return the displays' frequency (8,) in shares (N, 8), that of rarer ones as if it were `least` before all are
+    scaled to sum to 1."""
+    frequency = np.maximum(shares.mean(0, dtype=np.float64), max(least, 1e-4))
     return np.asarray(frequency / frequency.sum())

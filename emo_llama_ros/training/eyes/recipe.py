@@ -46,6 +46,9 @@ class Objective:
     prior_exponent: float = 0.5
     """The displays' frequency to this power is added in training and left out after (logit adjustment, Menon et al.,
     ICLR 2021): 0 follows the data's skew, 1 makes every display equally likely."""
+    least_frequency: float = 0.0
+    """Displays rarer than this count as this frequent where their frequency is added back: what hardly anybody shows
+    would hardly ever be said."""
     disagreement: float = 0.2
     """Weight of the cross-entropy of the expected disagreement."""
     movement_decay: float = 0.02

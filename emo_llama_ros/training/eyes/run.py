@@ -97,7 +97,8 @@ def train_eyes(
         go_on = resume and newest_checkpoint(second[0], output) is not None
         network = fit(network, recipe, second[0], both, targets, held_out, output, size, resume=go_on)
     folder = output / RESULT
-    chosen = publish(network, recipe, prior_of(targets.shares), held_out, seen.movements, folder, log)
+    prior = prior_of(targets.shares, recipe.objective.least_frequency)
+    chosen = publish(network, recipe, prior, held_out, seen.movements, folder, log)
     progress.plot(progress.read_log(log), output / progress.PLOT_NAME)
     return EyesResult(folder, log, output / progress.PLOT_NAME, chosen)
 
@@ -113,7 +114,7 @@ def publish(
 ) -> OperatingPoint:
     """Choose the operating point on held-out faces, write all that the node needs to `folder`, and return the point.
 
-    `prior` (8,) is the displays' frequency in training; faces and their `movements` (N, 32) are as the node sees them.
+    `prior` (8,) is the displays' frequency that operating points add back; faces and their `movements` (N, 32) are as the node sees them.
     Points are measured with movement layers that were fitted on other faces. The log names the weights it belongs to,
     and travels with them.
     """

@@ -74,3 +74,10 @@ def test_the_prior_is_never_0():
     prior = prior_of(np.eye(8, dtype=np.float32)[[0, 0, 1]])
     assert prior.sum() == pytest.approx(1)
     assert prior.min() > 0
+
+
+def test_a_rare_display_counts_as_frequent_as_the_least_that_is_asked_for():
+    shares = np.eye(8, dtype=np.float32)[[0] * 98 + [1, 2]]
+    prior = prior_of(shares, least=0.05)
+    assert prior[1] == pytest.approx(prior[0] * 0.05 / 0.98)
+    assert prior[7] == prior[1], "nobody at all counts the same"
