@@ -114,7 +114,8 @@ def publish(
 ) -> OperatingPoint:
     """Choose the operating point on held-out faces, write all that the node needs to `folder`, and return the point.
 
-    `prior` (8,) is the displays' frequency that operating points add back; faces and their `movements` (N, 32) are as the node sees them.
+    `prior` (8,) is the displays' frequency that operating points add back; faces and their `movements` (N, 32) are as
+    the node sees them.
     Points are measured with movement layers that were fitted on other faces. The log names the weights it belongs to,
     and travels with them.
     """
