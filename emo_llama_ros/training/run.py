@@ -24,7 +24,7 @@ from emo_llama_ros.model.modeling import EmoLlama
 from emo_llama_ros.training import progress
 from emo_llama_ros.training.recipe import Recipe
 from emo_llama_ros.training.source import Source, make_source
-from emo_llama_ros.training.trainer import fit
+from emo_llama_ros.training.trainer import delete_checkpoints, fit, newest_checkpoint
 
 RESULT = "model"
 ADAPTER = "adapter"
@@ -45,16 +45,22 @@ class Result:
 def train(recipe: Recipe, output: Path | None = None, *, smoke: bool = False, resume: bool = False) -> Result:
     """Run all stages of a recipe and save the result; `smoke` runs each in the small form that the recipe gives.
 
-    `resume` goes on from the newest checkpoint of the last stage that has one. Raise BadParameter for a recipe that
-    contradicts itself, and what loading the checkpoint may raise.
+    `resume` goes on from the newest checkpoint of the last stage that has one; without it, an earlier run's log and
+    checkpoints in `output` are deleted. Raise BadParameter for a recipe that contradicts itself, or when there is
+    nothing to resume, and what loading the checkpoint may raise.
     """
     output = output or Path(recipe.output)
     log = output / progress.LOG_NAME
+    begun = [stage.name for stage in recipe.stages if resume and newest_checkpoint(stage, output)]
+    if resume and not begun:
+        raise BadParameter(f"There is no checkpoint in {output} to resume from; start without --resume.")
     processes = PartialState(cpu=not torch.cuda.is_available())
     transformers.set_seed(recipe.seed)
     if processes.is_main_process:
         if not resume:
             log.unlink(missing_ok=True)
+            for stage in recipe.stages:  # of later ones too, or this run's --resume would find them done
+                delete_checkpoints(stage, output)
         progress.append(log, {"recipe": recipe.name, "seed": recipe.seed, "smoke": smoke, **_environment()})
     with processes.main_process_first():  # a source may write files that the others then find
         source = make_source(recipe, output, smoke)
@@ -65,7 +71,6 @@ def train(recipe: Recipe, output: Path | None = None, *, smoke: bool = False, re
         from emo_llama_ros.training.adapter import add_lora
 
         groups.insert(0, add_lora(model, recipe.lora))
-    done = [stage.name for stage in recipe.stages if (output / stage.name).is_dir()] if resume else []
     figures: dict[str, float] = {}
     for number, stage in enumerate(recipe.stages):
         items, held_out = source.items(stage.data, number)
@@ -80,7 +85,7 @@ def train(recipe: Recipe, output: Path | None = None, *, smoke: bool = False, re
             sampler=source.sampler(items, recipe.seed + number),
             held_out=held_out,
             smoke=smoke,
-            resume=stage.name in done,
+            resume=stage.name in begun,
         )
     processes = PartialState()  # the trainer made a new one
     if processes.is_main_process:

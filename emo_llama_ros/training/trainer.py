@@ -7,6 +7,7 @@ are the Trainer's own; a recipe sets them under the names of `transformers.Train
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 from transformers import EvalPrediction, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 
 from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.model.modeling import EmoLlama
@@ -45,11 +46,14 @@ def fit(
     """Train `model` in place through one stage and return its last figures.
 
     Checkpoints, of what trains only, go to `output`/stage; `resume` goes on from the newest and ends at the very
-    weights that an uninterrupted run gives. The JSON log is `output`/log.jsonl. Raise BadParameter when the recipe
-    names a field that TrainingArguments does not have, or when there is nothing to resume.
+    weights that an uninterrupted run gives. Without it, those of an earlier run are deleted. The JSON log is
+    `output`/log.jsonl. Raise BadParameter when the recipe names a field that TrainingArguments does not have, or when
+    there is nothing to resume.
     """
-    folder = output / stage.name
-    arguments = _arguments(stage, folder, seed, smoke)
+    checkpoint = newest_checkpoint(stage, output) if resume else None
+    if resume and checkpoint is None:
+        raise BadParameter(f"There is no checkpoint in {output / stage.name} to resume from; start without --resume.")
+    arguments = _arguments(stage, output / stage.name, seed, smoke)
     tunable = Tunable(model)
     factor = stage.learning_rate_factor
     scaled = [
@@ -69,9 +73,8 @@ def fit(
         sampler=sampler,
     )
     trainer.remove_callback(PrinterCallback)
-    checkpoint = get_last_checkpoint(str(folder)) if resume and folder.is_dir() else None
-    if resume and checkpoint is None:
-        raise BadParameter(f"There is no checkpoint in {folder} to resume from; start without --resume.")
+    if not resume and trainer.is_world_process_zero():
+        delete_checkpoints(stage, output)
     trainer.train(resume_from_checkpoint=checkpoint)
     if held_out is not None:
         trainer.evaluate()
@@ -80,6 +83,18 @@ def fit(
     for entry in trainer.state.log_history:
         figures.update(entry)
     return figures
+
+
+def newest_checkpoint(stage: Stage, output: Path) -> str | None:
+    """Return the folder of the stage's newest checkpoint; None before the first."""
+    folder = output / stage.name
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+
+
+def delete_checkpoints(stage: Stage, output: Path) -> None:
+    """Delete the stage's checkpoints: an earlier run's may have higher numbers, and would be taken for this run's."""
+    for folder in (output / stage.name).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        shutil.rmtree(folder)
 
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 pytest.importorskip("peft", reason="needs the 'model' extra")
 
+from emo_llama_ros.errors import BadParameter
 from emo_llama_ros.model.loading import load_model, quantization_of, save_model
 from emo_llama_ros.model.modeling import EmoLlama
 from emo_llama_ros.training import run
@@ -99,6 +101,25 @@ def test_a_new_aggregator_starts_as_the_main_one(base, records, trained, tmp_pat
     fitting = [name for name in face if name in main and main[name].shape == face[name].shape and "bias" not in name]
     assert fitting
     assert all(torch.equal(face[name], main[name]) for name in fitting)
+
+
+def test_an_interrupted_run_is_not_resumed_in_a_stage_that_only_an_earlier_run_reached(
+    base, records, monkeypatch, tmp_path
+):
+    recipe = miniature(RECIPE, base, records, quantization="none", steps=1, rate=1e-3)
+    recipe = replace(recipe, stages=(recipe.stages[0], replace(recipe.stages[0], name="second")))
+    earlier = tmp_path / "second" / "checkpoint-9"
+    earlier.mkdir(parents=True)
+
+    def interrupted(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.train(recipe, tmp_path)
+    assert not earlier.exists()
+    with pytest.raises(BadParameter, match="start without --resume"):
+        run.train(recipe, tmp_path, resume=True)
 
 
 @pytest.mark.slow

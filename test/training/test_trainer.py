@@ -70,6 +70,14 @@ def test_a_resumed_run_ends_at_the_same_bits_as_an_uninterrupted_one(tiny, tmp_p
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_a_run_is_not_resumed_from_the_checkpoints_of_an_earlier_one_in_its_folder(tiny, tmp_path):
+    longer = replace(STAGE, training={**STAGE.training, "max_steps": 12})
+    run(tiny, tmp_path, longer)
+    (tmp_path / "tiny" / "notes.txt").touch()
+    run(tiny, tmp_path, callbacks=[StopAt(4)])
+    assert sorted(path.name for path in (tmp_path / "tiny").iterdir()) == ["checkpoint-4", "notes.txt"]
+
+
 def test_resuming_without_a_checkpoint_says_what_to_do(tiny, tmp_path):
     with pytest.raises(BadParameter, match="without --resume"):
         run(tiny, tmp_path, resume=True)
