@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import pytest_timeout
 
 pytest_plugins = ["face_fixtures"]
 
@@ -32,12 +33,18 @@ def pytest_runtest_protocol(item):
     faulthandler is a C thread that needs neither signals nor the GIL, so that nothing can hang past it.
     """
     own = item.get_closest_marker("timeout")
-    limit_s = own.args[0] if own else float(item.config.getini("timeout"))
-    faulthandler.dump_traceback_later(limit_s + HANG_S, exit=True, file=item.config.stash[STACKS])
+    limit_s = own.args[0] if own else pytest_timeout.get_env_settings(item.config).timeout
+    if limit_s:  # 0 is no limit
+        faulthandler.dump_traceback_later(limit_s + HANG_S, exit=True, file=item.config.stash[STACKS])
     try:
         return (yield)
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+def pytest_enter_pdb():
+    # --pdb, --trace or breakpoint(): whoever debugs may take their time, up to the next test.
+    faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_unconfigure(config):
