@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -219,20 +219,20 @@ def main() -> None:
     if arguments.quick:
         rounds, seconds, minutes = 1, 4.0, 0.0
     use_own_graph()
-    diagnostics = Diagnostics()
     log = Path(tempfile.mkdtemp(prefix="node_overhead_")) / "node.log"
     results: dict[str, Any] = {}
-    for name, size in SIZES.items():
-        bare, node = [], []
-        for _ in range(rounds):
-            bare.append(measure_bare(size, seconds))
-            node.append(measure_node(size, seconds, diagnostics, log))
-        merged = {key: statistics.median(run[key] for run in node) for key in node[0]}
-        merged["bare_cpu_percent"] = statistics.median(bare)
-        merged["cpu_ratio"] = statistics.median(n["cpu_percent"] / b for n, b in zip(node, bare, strict=True))
-        results[name] = merged
-        print(_row(name, merged), flush=True)
-    memory = measure_memory(minutes, diagnostics, log) if minutes else None
+    with closing(Diagnostics()) as diagnostics:
+        for name, size in SIZES.items():
+            bare, node = [], []
+            for _ in range(rounds):
+                bare.append(measure_bare(size, seconds))
+                node.append(measure_node(size, seconds, diagnostics, log))
+            merged = {key: statistics.median(run[key] for run in node) for key in node[0]}
+            merged["bare_cpu_percent"] = statistics.median(bare)
+            merged["cpu_ratio"] = statistics.median(n["cpu_percent"] / b for n, b in zip(node, bare, strict=True))
+            results[name] = merged
+            print(_row(name, merged), flush=True)
+        memory = measure_memory(minutes, diagnostics, log) if minutes else None
     if memory:
         print(_memory_row(memory))
     print(
@@ -247,7 +247,6 @@ def main() -> None:
             }
         )
     )
-    diagnostics.close()
 
 
 def _row(name: str, found: dict[str, float]) -> str:

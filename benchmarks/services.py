@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,16 @@ class Caller:
         self._node = rclpy.create_node("caller", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
-        threading.Thread(target=self._executor.spin, daemon=True).start()
+        self._thread = threading.Thread(target=self._executor.spin)
+        self._thread.start()
         self._clients: dict[str, Any] = {}
+
+    def close(self) -> None:
+        """End the thread."""
+        self._executor.shutdown(timeout_sec=1.0)
+        self._thread.join()
+        self._node.destroy_node()
+        self._context.shutdown()
 
     def ms(self, kind: Any, name: str, request: Any, succeeded: Callable[[Any], bool] = lambda _: True) -> float:
         """Return the milliseconds until a service has answered; end the benchmark where it did not do what it should.
@@ -155,6 +163,42 @@ def bare(caller: Caller, calls: int) -> dict[str, float]:
         process.communicate()
 
 
+def measure_states(caller: Caller, diagnostics: Diagnostics, calls: int) -> tuple[dict[str, dict[str, float]], float]:
+    """Return the slowest answers of each state, in milliseconds, and the seconds that the node took to end."""
+    from emo_llama_ros.install.fetch import media_file
+    from emo_llama_ros.ros.live_replay import running_node
+
+    def ready() -> None:
+        diagnostics.values.clear()
+        diagnostics.wait("model", "model state", "ready")
+
+    rows = {"bare node": bare(caller, calls)}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_node({"image_topic": TOPIC, "backend": "expression"}, Path(folder) / "node.log") as process,
+    ):
+        node = psutil.Process(process.pid)
+        ready()
+        rows["idle"] = measure(caller, calls)
+        ready()
+        with camera((640, 480), 600, media_file("single_face.mp4")):
+            time.sleep(3)
+            rows["a face at 30 Hz"] = measure(caller, calls)
+            ready()
+            time.sleep(2)
+            for worker in node.children():
+                worker.send_signal(signal.SIGSTOP)
+            rows["worker stopped"] = measure(caller, calls)
+            ready()
+            with caller.questions():
+                rows["questions of 1 MB"] = measure(caller, calls)
+            ready()
+            start = time.perf_counter()
+            node.send_signal(signal.SIGINT)
+            process.wait(60)
+            return rows, time.perf_counter() - start
+
+
 def main() -> None:
     """Measure, print a table, then JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -163,40 +207,8 @@ def main() -> None:
     arguments = parser.parse_args()
     calls = 20 if arguments.quick else arguments.calls
     use_own_graph()
-    from emo_llama_ros.install.fetch import media_file
-    from emo_llama_ros.ros.live_replay import running_node
-
-    caller, diagnostics = Caller(), Diagnostics()
-    rows = {"bare node": bare(caller, calls)}
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "node.log"
-        with running_node({"image_topic": TOPIC, "backend": "expression"}, log) as process:
-            node = psutil.Process(process.pid)
-
-            def ready() -> None:
-                diagnostics.values.clear()
-                diagnostics.wait("model", "model state", "ready")
-
-            ready()
-            rows["idle"] = measure(caller, calls)
-            ready()
-            with camera((640, 480), 600, media_file("single_face.mp4")):
-                time.sleep(3)
-                rows["a face at 30 Hz"] = measure(caller, calls)
-                ready()
-                time.sleep(2)
-                for worker in node.children():
-                    worker.send_signal(signal.SIGSTOP)
-                rows["worker stopped"] = measure(caller, calls)
-                ready()
-                with caller.questions():
-                    rows["questions of 1 MB"] = measure(caller, calls)
-                ready()
-                start = time.perf_counter()
-                node.send_signal(signal.SIGINT)
-                process.wait(60)
-                end_s = time.perf_counter() - start
-    diagnostics.close()
+    with closing(Caller()) as caller, closing(Diagnostics()) as diagnostics:
+        rows, end_s = measure_states(caller, diagnostics, calls)
     table = Table("slowest answer, ms", *rows["idle"])
     for name, values in rows.items():
         table.add_row(name, *(f"{values[kind]:.1f}" if kind in values else "–" for kind in rows["idle"]))

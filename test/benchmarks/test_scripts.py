@@ -51,3 +51,19 @@ def test_the_nano_benchmark_accounts_for_all_it_saw_and_its_baseline_does_the_sa
     assert report["same_reasoning_as_generate"] > 0.9
     assert {"label_speedup", "label_and_reasoning_speedup", "first_token_ms", "tokens_per_s"} <= set(report)
     assert ("memory_mb" in report["missed"]) == (report["memory_mb"] >= 1200)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_services_benchmark_measures_every_service_in_every_state(repository, media):
+    pytest.importorskip("rclpy", reason="needs ROS 2")
+    media("single_face.mp4")
+    report = last_line(repository, "benchmarks/services.py", "--quick")
+    states = report["states"]
+    assert states.pop("bare node").keys() == {"parameter"}
+    assert list(states) == ["idle", "a face at 30 Hz", "worker stopped", "questions of 1 MB"]
+    for figures in states.values():
+        assert figures.keys() == {"get_state", "parameter", "deactivate", "activate"}
+        assert min(figures.values()) > 0
+    assert report["end_s"] > 0
+    assert {"service_ms_max", "parameter_vs_bare", "within_limits", "limits"} <= set(report)
