@@ -57,6 +57,22 @@ def test_an_error_is_one_sentence_and_exit_code_1(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("module", ["typer", "emo_llama_ros.recordings.replay"])
+def test_ctrl_c_ends_the_command_without_a_word_while_it_is_imported(repository, tmp_path, module):
+    script = (
+        "import os, runpy, signal, sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(name, path, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupted)\n"
+        f"sys.argv[1:] = ['replay', {str(tmp_path)!r}, '--out', {str(tmp_path / 'out')!r}]\n"
+        f"runpy.run_path({str(repository / 'scripts' / 'emo_llama')!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [

@@ -56,7 +56,7 @@ def test_the_nodes_process_judges_images_without_opencv():
 FLOORS = (
     "errors frames checksums", "estimate labels findings", "estimate_message options calibration", "images", "install",
     "faces", "perception", "evidence", "prompts", "model", "inference", "backends", "engine", "checks", "recordings",
-    "data", "evaluation", "training", "ros", "commands", "cli",
+    "data", "evaluation", "training", "ros", "commands", "cli", "console",
 )  # fmt: skip
 """Folders and flat modules of the package: each imports what stands before it in this list, and nothing behind it."""
 
