@@ -291,7 +291,7 @@ def test_frames_lost_on_the_way_are_counted(corner, camera_on, monkeypatch):
         return report if report.received + report.lost >= 30 else None
 
     # The very last ones leave no trace: a loss is only seen when something comes after it.
-    report = corner.until(told, "the frames that came and those that were lost", PATIENCE_S)
+    report = corner.until(told, "the frames that came and those that were lost")
     assert report.received + report.lost <= 40
     assert report.received == len(frames)
     assert report.lost_percent > 0
