@@ -42,7 +42,8 @@ def evaluate(
     faces: Annotated[
         str,
         typer.Option(
-            help="auto, detect, pad (a border around tight crops) or whole (the picture is the face, cut as FER2013)."
+            help="auto, detect, pad (a border around tight crops) or whole (the picture is the face, cut as FER2013; "
+            "nothing in it is measured, so that emo-llama-nano needs pad)."
         ),
     ] = "auto",
     limit: Annotated[int, typer.Option(help="Only this many samples per fold, spread evenly; 0 takes all.", min=0)] = 0,
