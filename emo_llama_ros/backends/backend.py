@@ -87,5 +87,7 @@ class Declaration:
     """Modules that it needs beside those that are always installed."""
     extra: str = ""
     """The extra of this package that brings them, "" where none is needed."""
+    reads_mesh: bool = False
+    """Whether it answers from what is measured on landmarks, so that a face without them is an error."""
     options: frozenset[str] = frozenset()
     """Options of the group `model` that it reads beside label_set, calibration_file and min_confidence."""

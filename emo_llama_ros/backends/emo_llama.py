@@ -19,6 +19,7 @@ DECLARATION = Declaration(
     label_sets=tuple(LABEL_SETS),
     packages=("torch", "transformers", "peft", "safetensors"),
     extra="model",
+    reads_mesh=True,
     options=frozenset(
         {"model_path", "quantization", "device", "dtype", "performance", "max_reasoning_tokens", "agr_prompt"}
     ),

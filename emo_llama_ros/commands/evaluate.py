@@ -43,7 +43,7 @@ def evaluate(
         str,
         typer.Option(
             help="auto, detect, pad (a border around tight crops) or whole (the picture is the face, cut as FER2013; "
-            "nothing in it is measured, so that emo-llama-nano needs pad)."
+            "nothing in it is measured, which emo-llama-nano needs)."
         ),
     ] = "auto",
     limit: Annotated[int, typer.Option(help="Only this many samples per fold, spread evenly; 0 takes all.", min=0)] = 0,
@@ -65,6 +65,7 @@ def evaluate(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from emo_llama_ros.backends.registry import declaration
     from emo_llama_ros.data.datasets import open_dataset
     from emo_llama_ros.data.datasets.clip_source import Faces
     from emo_llama_ros.errors import BadParameter
@@ -84,7 +85,7 @@ def evaluate(
     opened = open_dataset(data, dataset)
     wanted = label_set(labels) if labels else opened.label_set
     made = contenders(backend or [options.backend], model, options, wanted.name)
-    where = Faces(faces).resolve(opened)
+    where = Faces(faces).resolve(opened, any(declaration(c.options).reads_mesh for c in made))
     chosen = split or opened.test_split
     every = tuple(range(1, opened.folds + 1)) or (0,)
     others = [s for s in ("validation", "train") if s in opened.splits and s != chosen]

@@ -194,6 +194,7 @@ def test_faces_are_whole_in_data_cut_like_fer2013_and_padded_in_other_crops():
     from emo_llama_ros.data.datasets import DATASETS
 
     assert Faces.AUTO.resolve(DATASETS["ferplus"]) is Faces.WHOLE
+    assert Faces.AUTO.resolve(DATASETS["ferplus"], mesh=True) is Faces.PAD
     assert Faces.AUTO.resolve(DATASETS["raf-db"]) is Faces.PAD
     assert Faces.AUTO.resolve(DATASETS["mafw"]) is Faces.DETECT
     assert Faces.DETECT.resolve(DATASETS["ferplus"]) is Faces.DETECT

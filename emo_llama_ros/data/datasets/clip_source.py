@@ -28,7 +28,7 @@ class Faces(str, Enum):
     """Where the face is in a picture."""
 
     AUTO = "auto"
-    """WHOLE for datasets cut like FER2013, PAD for other face crops, DETECT for all others."""
+    """WHOLE for datasets cut like FER2013 where no mesh is wanted, PAD for other face crops, DETECT for all others."""
     DETECT = "detect"
     """Wherever the analyzer finds it; the largest one counts."""
     PAD = "pad"
@@ -36,11 +36,13 @@ class Faces(str, Enum):
     WHOLE = "whole"
     """The picture is the face, upright and cut like FER2013: its expression is read, nothing else is measured."""
 
-    def resolve(self, dataset: Dataset) -> Faces:
-        """Return what AUTO means for `dataset`, and anything else as it is."""
+    def resolve(self, dataset: Dataset, mesh: bool = False) -> Faces:
+        """Return what AUTO means for `dataset`, with a `mesh` for each face if wanted, and anything else as it is."""
         if self is not Faces.AUTO:
             return self
-        return Faces.WHOLE if dataset.aligned else Faces.PAD if dataset.cropped else Faces.DETECT
+        if dataset.aligned and not mesh:
+            return Faces.WHOLE
+        return Faces.PAD if dataset.cropped else Faces.DETECT
 
 
 class WholePicture:
