@@ -12,7 +12,10 @@ from patience import PATIENCE_S
 # Read when the first participant is made. Other test runs on this machine, and robots beside it, stay unheard.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ["ROS_LOCALHOST_ONLY"] = "1" if os.environ.get("ROS_DISTRO") == "humble" else "0"
+# Humble knows only this one, and Jazzy warns of it in every process.
+os.environ.pop("ROS_LOCALHOST_ONLY", None)
+if os.environ.get("ROS_DISTRO") == "humble":
+    os.environ["ROS_LOCALHOST_ONLY"] = "1"
 
 _names = itertools.count()
 
