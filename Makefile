@@ -1,5 +1,5 @@
 # `make demo` and `make test` set up everything they need in .venv; see README.md. Without a sourced ROS 2 they use the
-# wheels of Kilted, or of Jazzy with `make test ROS_WHEELS=jazzy`.
+# wheels of Jazzy, or of Kilted with `make test ROS_WHEELS=kilted`.
 .PHONY: demo test lint setup clean
 
 # ROS 2 from wheels finds its interfaces through the ament index of the virtual environment.
