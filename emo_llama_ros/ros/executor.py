@@ -33,9 +33,10 @@ class GuardedExecutor(SingleThreadedExecutor):
     def spin_once(self, timeout_sec: float | None = None) -> None:
         """Run one callback, like rclpy's, but raise nothing that it raises."""
         try:
-            handler, entity, _ = self.wait_for_ready_callbacks(timeout_sec=timeout_sec)
+            ready: Any = self.wait_for_ready_callbacks(timeout_sec=timeout_sec)  # typed in some distributions only
         except (ShutdownException, TimeoutException):
             return
+        handler, entity, _ = ready
         handler()
         error = handler.exception()
         if error is not None:
