@@ -74,7 +74,7 @@ class Options:
     models_folder: str = _option("", "Folder with the fetched networks; empty uses the user's cache.")
     insightface_folder: str = _option("", "Folder with an insightface model pack (non-commercial licence).")
     expression_operating_point: float = _option(
-        0.3, "Where emo-eyes answers: 1 follows how often displays occur in everyday pictures and is right most often, "
+        0.5, "Where emo-eyes answers: 1 follows how often displays occur in everyday pictures and is right most often, "
         "0 takes all for equally likely and finds disgust and fear more often. The probabilities stay calibrated.",
         low=-0.5, high=1.0,
     )  # fmt: skip

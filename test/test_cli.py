@@ -61,6 +61,7 @@ def test_an_error_is_one_sentence_and_exit_code_1(tmp_path):
 def test_ctrl_c_ends_the_command_without_a_word_while_it_is_imported(repository, tmp_path, module):
     script = (
         "import os, runpy, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "class Interrupted:\n"
         "    def find_spec(name, path, target=None):\n"
         f"        if name == {module!r}:\n"
