@@ -72,8 +72,7 @@ class Blendshapes:
 
         `landmarks` (478, 3) are in pixels; place and size of the face do not matter.
         """
-        raw = self.raw(landmarks)
-        return np.array([raw[sides].mean() for sides in _SIDES.values()], np.float32)
+        return self.raw(landmarks) @ _SIDES_AVERAGED
 
     def scores(self, landmarks: FloatArray) -> dict[str, float]:
         """Return the scores of `SCORES` by name, of landmarks (478, 3) in pixels."""
@@ -85,12 +84,14 @@ def scores_of(movements: FloatArray) -> dict[str, float]:
     return {name: float(movements[MOVEMENTS.index(name)]) for name in SCORES}
 
 
-_SIDES: dict[str, list[int]] = {}
-for _place, _output in enumerate(OUTPUTS):
-    _SIDES.setdefault(_output.removesuffix("Left").removesuffix("Right"), []).append(_place)
-MOVEMENTS: tuple[str, ...] = tuple(_SIDES)
+_WITHOUT_SIDE = [output.removesuffix("Left").removesuffix("Right") for output in OUTPUTS]
+MOVEMENTS: tuple[str, ...] = tuple(dict.fromkeys(_WITHOUT_SIDE))
 """What a face's parts do, on whichever side: the names of `OUTPUTS` with left and right as one.
 
 The first, `_neutral`, is no movement: it stands for the face at rest. It keeps its place, so that what reads
 these 32 gets all that the network says.
 """
+_SIDES_AVERAGED = np.array(
+    [[(name == movement) / _WITHOUT_SIDE.count(movement) for movement in MOVEMENTS] for name in _WITHOUT_SIDE],
+    np.float32,
+)  # (52, 32)
